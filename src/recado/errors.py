@@ -1,0 +1,91 @@
+"""Every error that recado raises on purpose: one tree, and each docstring says what to do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Backpressure",
+    "ConfigurationError",
+    "DeliveryFailed",
+    "DeliveryUnknown",
+    "EmbeddedKafkaError",
+    "HandlerError",
+    "KafkaUnreachable",
+    "NotAllowed",
+    "RecadoError",
+    "RecordTooLarge",
+    "Undecodable",
+    "UnknownTopic",
+]
+
+
+class RecadoError(Exception):
+    """The root of the tree; its message is written for a person: what failed, where, what to do next."""
+
+    #: Stable, machine-readable name of the problem (RFC 9457 extension member ``code``).
+    code = "error"
+
+
+class ConfigurationError(RecadoError):
+    """A setting or an option is wrong. The message names the key and what it may be."""
+
+    code = "configuration"
+
+
+class EmbeddedKafkaError(RecadoError):
+    """The embedded Kafka could not be fetched, started or stopped. The message says which and the remedy."""
+
+    code = "embedded-kafka"
+
+
+class KafkaUnreachable(RecadoError):
+    """No broker answers, so nothing was accepted. Check ``RECADO_BOOTSTRAP_SERVERS`` and send again."""
+
+    code = "kafka-unreachable"
+
+
+class UnknownTopic(RecadoError):
+    """The topic does not exist. Create it with ``recado kafka topics --create --topic NAME``."""
+
+    code = "unknown-topic"
+
+
+class NotAllowed(RecadoError):
+    """Kafka refuses this principal the topic, the group or the cluster: its ACLs decide."""
+
+    code = "not-allowed"
+
+
+class RecordTooLarge(RecadoError):
+    """The record is larger than ``RECADO_MAX_RECORD_BYTES`` or the topic's ``max.message.bytes``."""
+
+    code = "record-too-large"
+
+
+class Backpressure(RecadoError):
+    """Too much is in flight already, so nothing was accepted. Wait a moment and send again."""
+
+    code = "backpressure"
+
+
+class DeliveryFailed(RecadoError):
+    """Kafka refused the record for good: it is not in the topic."""
+
+    code = "delivery-failed"
+
+
+class DeliveryUnknown(RecadoError):
+    """Kafka did not confirm in time: the record may still arrive, or may not."""
+
+    code = "delivery-unknown"
+
+
+class HandlerError(RecadoError):
+    """A handler is declared wrongly: its topics, signature or options. The message names it."""
+
+    code = "handler"
+
+
+class Undecodable(RecadoError):
+    """A record's value does not fit the type that the handler asks for."""
+
+    code = "undecodable"

@@ -1,0 +1,96 @@
+"""From the fate of records to the HTTP answer (pure): the status tells the truth, always."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import msgspec
+
+from recado.errors import DeliveryUnknown, RecadoError
+from recado.gateway.problem import Problem, document, status_of
+from recado.gateway.reader import Shape
+from recado.kafka.delivery import Delivery, Position, Summary
+from recado.record import Outgoing
+
+__all__ = ["Answer", "answer", "problem_answer"]
+
+_encode = msgspec.json.encode
+
+_NOT_CONFIRMED = DeliveryUnknown("Kafka did not confirm in time. The record may still arrive, or may not.")
+
+
+class Answer(NamedTuple):
+    """Status, headers (as ASGI has them: lower-case bytes) and body."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+_JSON_HEADERS = [(b"content-type", b"application/json")]
+_LINES_HEADERS = [(b"content-type", b"application/x-ndjson")]
+_SUMMARY_HEADERS = [(b"content-type", b"application/json"), (b"preference-applied", b"return=minimal")]
+
+
+def problem_answer(problem: Problem) -> Answer:
+    """A refusal."""
+    return Answer(*document(problem))
+
+
+def answer(delivery: Delivery, shape: Shape) -> Answer:
+    """What to say of a delivery as it stands now: a record without a fate is unknown."""
+    if shape is Shape.ONE:
+        return _one(delivery.records[0], delivery.fates[0])
+    if isinstance(delivery, Summary):
+        return _summary(delivery)
+    fates = [_NOT_CONFIRMED if fate is None else fate for fate in delivery.fates]
+    statuses = {200 if isinstance(fate, tuple) else status_of(fate) for fate in fates}
+    results = [_result(record, fate) for record, fate in zip(delivery.records, fates, strict=True)]
+    status = statuses.pop() if len(statuses) == 1 else 207
+    if shape is Shape.LINES:
+        return Answer(status, _LINES_HEADERS, b"\n".join(map(_encode, results)) + b"\n")
+    return Answer(status, _JSON_HEADERS, _encode(results))
+
+
+def _one(record: Outgoing, fate: Position | RecadoError | None) -> Answer:
+    if fate is None or isinstance(fate, DeliveryUnknown):
+        return Answer(504, _JSON_HEADERS, _encode(_result(record, fate or _NOT_CONFIRMED)))
+    if isinstance(fate, RecadoError):
+        return problem_answer(Problem.of(fate, id=record.id, topic=record.topic))
+    return Answer(200, _JSON_HEADERS, _encode(_result(record, fate)))
+
+
+def _result(record: Outgoing, fate: Position | RecadoError) -> dict[str, Any]:
+    if isinstance(fate, tuple):
+        partition, offset, timestamp_ms = fate
+        return {
+            "status": "delivered",
+            "id": record.id,
+            "topic": record.topic,
+            "partition": partition,
+            "offset": offset,
+            "timestamp": timestamp_ms,
+        }
+    status = "unknown" if isinstance(fate, DeliveryUnknown) else "failed"
+    return {"status": status, "id": record.id, "topic": record.topic, "code": fate.code, "detail": str(fate)}
+
+
+def _summary(summary: Summary) -> Answer:
+    delivered, errors = summary.delivered(), list(summary.failures.values())
+    unknown = summary.outstanding + sum(isinstance(error, DeliveryUnknown) for error in errors)
+    failed = len(summary.records) - delivered - unknown
+    statuses = {status_of(error) for error in errors}
+    statuses |= ({504} if unknown else set()) | ({200} if delivered else set())
+    words = [word for word, n in (("delivered", delivered), ("failed", failed), ("unknown", unknown)) if n]
+    body: dict[str, Any] = {
+        "status": words[0] if len(words) == 1 else "mixed",
+        "records": len(summary.records),
+        "delivered": delivered,
+        "failed": failed,
+        "unknown": unknown,
+    }
+    if errors:
+        counted = Counter((error.code, str(error)) for error in errors)
+        body["errors"] = [{"code": c, "detail": d, "records": n} for (c, d), n in counted.most_common(10)]
+    return Answer(statuses.pop() if len(statuses) == 1 else 207, _SUMMARY_HEADERS, _encode(body))

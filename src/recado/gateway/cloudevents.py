@@ -1,0 +1,94 @@
+"""CloudEvents 1.0 over HTTP, landed by the CloudEvents Kafka protocol binding (pure).
+
+Sources: the CloudEvents HTTP binding 1.0.2 (modes by Content-Type and ``ce-`` headers) and the Kafka binding 1.0.2
+(binary mode: attributes as ``ce_`` headers, ``datacontenttype`` as ``content-type``; structured mode: the whole event
+as the value; the ``partitionkey`` extension as the record's key).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from recado.gateway.envelope import Outline, check_size, invalid
+from recado.gateway.parse import check_count, check_text
+from recado.gateway.problem import Problem
+from recado.record import HEADER_CONTENT_TYPE, HEADER_ID, Outgoing
+
+__all__ = ["BATCH", "STRUCTURED", "binary_headers", "is_binary", "parse_batch", "parse_structured"]
+
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+
+#: Attributes that every event must have.
+_REQUIRED = ("specversion", "id", "source", "type")
+
+
+def is_binary(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a request carries an event in binary mode."""
+    return any(name == b"ce-specversion" for name, _ in headers)
+
+
+def binary_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[tuple[str, bytes], ...], bytes | None]:
+    """The record headers of a binary-mode event, and its partition key. Raises Problem for a missing attribute."""
+    attributes = {name[3:].decode("latin-1"): unquote_to_bytes(v) for name, v in headers if name.startswith(b"ce-")}
+    for name in _REQUIRED:
+        if not attributes.get(name):
+            raise invalid(f"ce-{name}", "is missing: every CloudEvent has it.")
+    if attributes["specversion"] != b"1.0":
+        raise invalid("ce-specversion", "must be 1.0.")
+    return tuple((f"ce_{name}", value) for name, value in attributes.items()), attributes.get("partitionkey")
+
+
+def parse_structured(topic: str, body: bytes, outline: Outline) -> Outgoing:
+    """Make a record of one event in JSON format; the value is the event as it came."""
+    check_text(body)
+    return _record(topic, body, _event(body, "body"), outline)
+
+
+def parse_batch(topic: str, body: bytes, outline: Outline) -> list[Outgoing]:
+    """Make a record of each event of a batch."""
+    check_text(body)
+    try:
+        raws = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except msgspec.ValidationError:
+        raise Problem(422, "invalid-field", "A field is wrong", "body: a batch is a JSON array of events.") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Problem(400, "invalid-json", "Not JSON", f"The body is not JSON: {error}.") from None
+    if not raws:
+        raise Problem(422, "empty", "Nothing to send", "The batch holds no event.")
+    check_count(len(raws))
+    return [
+        _record(topic, bytes(raw), _event(bytes(raw), f"record {index}"), outline) for index, raw in enumerate(raws)
+    ]
+
+
+def _event(raw: bytes, where: str) -> dict[str, Any]:
+    try:
+        event = msgspec.json.decode(raw, type=dict[str, Any])
+    except msgspec.ValidationError as error:
+        raise invalid(where, f"an event is a JSON object with members that JSON can hold ({error}).") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Problem(400, "invalid-json", "Not JSON", f"The body is not JSON: {error}.") from None
+    for name in _REQUIRED:
+        if not isinstance(event.get(name), str) or not event[name]:
+            raise invalid(name, f"is missing in {where}, or not a text: every CloudEvent has it.")
+    if event["specversion"] != "1.0":
+        raise invalid("specversion", "must be 1.0.")
+    return event
+
+
+def _record(topic: str, raw: bytes, event: dict[str, Any], outline: Outline) -> Outgoing:
+    record_id = outline.new_id()
+    key = event.get("partitionkey")
+    headers = (
+        (HEADER_ID, record_id.encode()),
+        *outline.headers,
+        (HEADER_CONTENT_TYPE, f"{STRUCTURED}; charset=UTF-8".encode()),
+    )
+    record = Outgoing(topic, raw, record_id, key.encode() if isinstance(key, str) else None, headers)
+    check_size(record, outline.max_record_bytes)
+    return record

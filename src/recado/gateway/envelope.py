@@ -1,0 +1,144 @@
+"""The JSON form of a record in a request body, and its way to an ``Outgoing`` (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from recado.gateway.problem import Problem
+from recado.record import HEADER_ID, Outgoing
+from recado.settings import TOPIC_RULE, is_topic_name
+
+__all__ = ["Envelope", "Outline", "invalid", "open_envelope"]
+
+#: What may stand in an id: it travels in a header and in URLs.
+ID_RULE = "1 to 200 printable ASCII characters without spaces"
+
+_ID = re.compile(r"[\x21-\x7e]{1,200}\Z")
+
+#: Header names and values that would break a line of somebody's log or protocol.
+_LINE_BREAK = re.compile(r"[\r\n\0]")
+
+_QUOTE = 0x22
+
+
+class Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    """One record as ``POST /send`` takes it. ``message`` stays raw, so that no digit of a number changes."""
+
+    message: msgspec.Raw
+    topic: str | None = None
+    key: str | None = None
+    headers: dict[str, str] | None = None
+    partition: int | None = None
+    timestamp: int | str | None = None
+    id: str | None = None
+
+
+class Outline(msgspec.Struct, frozen=True):
+    """What the request says about every record in it, and who makes ids."""
+
+    default_topic: str
+    new_id: Callable[[], str]
+    max_record_bytes: int
+    #: Headers for every record, such as a traceparent.
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def invalid(field: str, detail: str, **where: Any) -> Problem:
+    """A field that is wrong, by its name."""
+    return Problem(422, "invalid-field", "A field is wrong", f"{field}: {detail}", field=field, **where)
+
+
+def open_envelope(envelope: Envelope, outline: Outline) -> Outgoing:
+    """Check one envelope and make its record. Raises Problem that names the field."""
+    topic = envelope.topic if envelope.topic is not None else outline.default_topic
+    if not is_topic_name(topic):
+        raise illegal_topic(topic)
+    record_id = outline.new_id() if envelope.id is None else checked_id(envelope.id)
+    headers = ((HEADER_ID, record_id.encode()), *outline.headers)
+    if envelope.headers:
+        headers += tuple(checked_header(name, value) for name, value in envelope.headers.items())
+    record = Outgoing(
+        topic,
+        value_bytes(envelope.message),
+        record_id,
+        None if envelope.key is None else envelope.key.encode(),
+        headers,
+        -1 if envelope.partition is None else checked_partition(envelope.partition),
+        0 if envelope.timestamp is None else checked_timestamp(envelope.timestamp),
+    )
+    check_size(record, outline.max_record_bytes)
+    return record
+
+
+def value_bytes(message: msgspec.Raw) -> bytes | None:
+    """A string's UTF-8 bytes, None for null, else the JSON without its spaces (digits as they were written)."""
+    raw = bytes(message)
+    if raw[0] == _QUOTE:
+        if b"\\" not in raw:
+            return raw[1:-1]
+        text: str = msgspec.json.decode(raw, type=str)
+        return text.encode()
+    return None if raw == b"null" else msgspec.json.format(raw, indent=-1)
+
+
+def illegal_topic(topic: str) -> Problem:
+    """A topic name that Kafka would not allow."""
+    return Problem(
+        422, "illegal-topic", "Illegal topic name", f"topic: {topic[:300]!r} must be {TOPIC_RULE}.", field="topic"
+    )
+
+
+def checked_id(text: str) -> str:
+    """A sender's own id."""
+    if not _ID.match(text):
+        raise invalid("id", f"must be {ID_RULE}.")
+    return text
+
+
+def checked_partition(number: int) -> int:
+    """A partition number; whether the topic has it is the intake's to say."""
+    if not 0 <= number < 2**31:
+        raise invalid("partition", f"{number} must be 0 or more.")
+    return number
+
+
+def checked_header(name: str, value: str) -> tuple[str, bytes]:
+    """One header of a record."""
+    field = f"headers.{name}"
+    if not name or _LINE_BREAK.search(name):
+        raise invalid("headers", f"the name {name!r} must not be empty, nor hold CR, LF or NUL.")
+    if name.lower() == HEADER_ID:
+        raise invalid(field, "recado writes this header itself; use the field 'id'.")
+    if _LINE_BREAK.search(value):
+        raise invalid(field, "must not hold CR, LF or NUL.")
+    return name, value.encode()
+
+
+def checked_timestamp(timestamp: int | str) -> int:
+    """Milliseconds since the epoch, from those or from ISO 8601 with an offset."""
+    if isinstance(timestamp, str):
+        try:
+            moment = datetime.fromisoformat(timestamp)
+        except ValueError as error:
+            raise invalid("timestamp", f"{timestamp[:60]!r} is not ISO 8601.") from error
+        if moment.tzinfo is None:
+            raise invalid("timestamp", f"{timestamp!r} lacks an offset; end it with Z for UTC.")
+        timestamp = round(moment.timestamp() * 1000)
+    if not 1 <= timestamp < 2**53:
+        raise invalid("timestamp", f"{timestamp} must be milliseconds since 1970, 1 or more.")
+    return timestamp
+
+
+def check_size(record: Outgoing, max_bytes: int) -> None:
+    """Refuse a record whose value, key and headers together exceed the limit."""
+    size = len(record.value or b"") + len(record.key or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value)
+    if size > max_bytes:
+        detail = f"The record has {size} bytes; RECADO_MAX_RECORD_BYTES allows {max_bytes}."
+        raise Problem(413, "record-too-large", "Record too large", detail, field="message")

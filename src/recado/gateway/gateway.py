@@ -1,0 +1,105 @@
+"""One gateway in one process: its settings, its connection to Kafka, and the answers that need no body."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from recado.gateway.answer import Answer
+from recado.gateway.intake import Intake
+from recado.gateway.parse import parse_query
+from recado.gateway.envelope import invalid
+from recado.kafka.abstract import Producer, Topics
+from recado.settings import Settings
+
+__all__ = ["Connect", "Gateway"]
+
+#: How a gateway comes to Kafka; tests pass the in-memory twin.
+Connect = Callable[[Settings], tuple[Producer, Topics]]
+
+#: Default and longest wait of ``POST /flush``, in seconds.
+FLUSH_S = 30.0
+MAX_FLUSH_S = 3600.0
+
+_JSON = [(b"content-type", b"application/json")]
+
+
+class Gateway:
+    """Shared by the Flask routes and the ASGI front. Thread-safe; connects on first use, anew after a fork."""
+
+    def __init__(self, settings: Settings, *, connect: Connect) -> None:
+        self.settings = settings
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._intake: Intake | None = None
+        # A producer's threads do not survive a fork: the child connects anew.
+        os.register_at_fork(after_in_child=self._forget)
+        #: Set by a shutdown: ready turns false, so that a load balancer sends nothing new.
+        self.draining = False
+
+    @property
+    def intake(self) -> Intake:
+        """The intake of this process. Blocks on first use until Kafka has answered, or for 2 s."""
+        return self._intake or self._connected()
+
+    def _connected(self) -> Intake:
+        with self._lock:
+            if self._intake is None:
+                producer, topics = self._connect(self.settings)
+                self._intake = Intake(producer=producer, topics=topics)
+            return self._intake
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._intake = None
+
+    def live(self) -> Answer:
+        """The process answers: that is all that live means."""
+        return Answer(200, _JSON, b'{"status":"live"}')
+
+    def ready(self) -> Answer:
+        """Whether requests should come here, and if not, why."""
+        reasons = []
+        if self.draining:
+            reasons.append({"code": "draining", "detail": "This gateway is shutting down."})
+        if not self.intake.topics.reachable:
+            detail = f"No Kafka broker answers at {self.settings.bootstrap_servers}."
+            reasons.append({"code": "kafka-unreachable", "detail": detail})
+        body = msgspec.json.encode({"status": "not ready" if reasons else "ready", "reasons": reasons})
+        return Answer(503 if reasons else 200, _JSON, body)
+
+    def flush_timeout_s(self, query: str) -> float:
+        """Read ``?timeout=``. Raises Problem."""
+        text = parse_query(query, frozenset({"timeout"})).get("timeout")
+        if text is None:
+            return FLUSH_S
+        try:
+            timeout_s = float(text)
+        except ValueError:
+            raise invalid("timeout", f"{text[:60]!r} is not a number of seconds.") from None
+        if not 0 <= timeout_s <= MAX_FLUSH_S:
+            raise invalid("timeout", f"{text[:60]} must be 0 to {MAX_FLUSH_S:.0f} seconds.")
+        return timeout_s
+
+    def close(self, timeout_s: float) -> int:
+        """Wait for what is outstanding; return how many records were given up unconfirmed."""
+        return self._intake.close(timeout_s) if self._intake is not None else 0
+
+
+def flush_answer(delivered: int, pending: int) -> Answer:
+    """What ``POST /flush`` says."""
+    if not pending:
+        return Answer(200, _JSON, msgspec.json.encode({"status": "flushed", "delivered": delivered, "pending": 0}))
+    body = {
+        "type": "about:blank",
+        "title": "Not flushed in time",
+        "status": 504,
+        "code": "flush-timeout",
+        "detail": f"{pending} records still wait for Kafka's confirmation.",
+        "delivered": delivered,
+        "pending": pending,
+    }
+    return Answer(504, [(b"content-type", b"application/problem+json")], msgspec.json.encode(body))

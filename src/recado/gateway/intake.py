@@ -1,0 +1,142 @@
+"""Takes checked records in: refuses what Kafka could not take, hands the rest to the producer, remembers it."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from prometheus_client import Counter
+
+from recado.errors import DeliveryUnknown, KafkaUnreachable, NotAllowed, RecadoError, UnknownTopic
+from recado.gateway.envelope import invalid
+from recado.gateway.problem import Problem
+from recado.gateway.reader import Shape, Submission
+from recado.kafka.abstract import Producer, Topics
+from recado.kafka.delivery import Delivery, Summary
+from recado.record import Outgoing
+from recado.telemetry import metrics
+
+__all__ = ["Flush", "Intake"]
+
+#: The one good fate.
+DELIVERED = "delivered"
+
+
+class Intake:
+    """Everything between a parsed request and the producer. Thread-safe; never blocks but where it says so."""
+
+    def __init__(self, *, producer: Producer, topics: Topics) -> None:
+        self.topics = topics
+        self.producer = producer
+        self._counters: dict[tuple[str, str], Counter] = {}
+        self._open: set[Delivery] = set()
+        #: Records delivered since this gateway started.
+        self.delivered = 0
+        metrics.GATEWAY_IN_FLIGHT.set_function(producer.outstanding)
+        metrics.KAFKA_REACHABLE.set_function(lambda: float(topics.reachable))
+
+    def unknown_topic(self, records: Sequence[Outgoing]) -> bool:
+        """Tell whether a record's topic is not in the catalog; a refresh may bring it."""
+        known = self.topics.partitions
+        return any(known(topic) is None for topic in {record.topic for record in records})
+
+    def admit(self, records: Sequence[Outgoing]) -> None:
+        """Refuse what must not or cannot go to Kafka. Raises Problem, KafkaUnreachable, UnknownTopic, NotAllowed."""
+        if not self.topics.reachable:
+            raise KafkaUnreachable("No broker answers, so nothing was accepted. Send it again in a moment.")
+        known = self.topics.partitions
+        for index, record in enumerate(records):
+            count = known(record.topic)
+            if count is None:
+                hint = f"Create it with: recado kafka topics --create --topic {record.topic} --partitions 3"
+                raise _placed(UnknownTopic(f"topic: {record.topic} does not exist. {hint}"), "topic", index, records)
+            if record.topic.startswith("__"):
+                error = NotAllowed(f"topic: {record.topic} is Kafka's own; nobody writes there over HTTP.")
+                raise _placed(error, "topic", index, records)
+            if record.partition >= count:
+                detail = f"{record.partition} is not one of the {count} partitions (0 to {count - 1}) of {record.topic}."
+                raise _placed(invalid("partition", detail), "partition", index, records)
+
+    def open(self, submission: Submission, on_complete: Callable[[], None]) -> Delivery:
+        """Take the records in; ``on_complete`` is called on the reporting thread with the last fate."""
+
+        kind = Summary if submission.shape is Shape.SUMMARY else Delivery
+        delivery = kind(submission.records, partial(self._close, on_complete))
+        self._open.add(delivery)
+        return delivery
+
+    def send(self, delivery: Delivery) -> None:
+        """Hand what was taken in to the producer."""
+        self.producer.send(delivery)
+
+    def flush(self) -> Flush:
+        """Watch everything that was handed over until now."""
+        return Flush(list(self._open), lambda: self.delivered)
+
+    def outstanding(self) -> int:
+        """How many records wait for Kafka's word."""
+        return self.producer.outstanding()
+
+    def close(self, timeout_s: float) -> int:
+        """Wait for what is outstanding, then stop; return how many records were given up unconfirmed."""
+        return self.producer.close(timeout_s)
+
+    def _close(self, on_complete: Callable[[], None], delivery: Delivery) -> None:
+        self._open.discard(delivery)
+        self._count(delivery)
+        on_complete()
+
+    def _count(self, delivery: Delivery) -> None:
+        # Whoever serves the reports runs this, one at a time, so plain additions are safe.
+        records, fates = delivery.records, delivery.fates
+        if len(records) == 1 and fates and type(fates[0]) is tuple:
+            self._counter(records[0].topic, DELIVERED).inc()
+            self.delivered += 1
+            return
+        for (topic, fate), number in _fates(delivery).items():
+            self._counter(topic, fate).inc(number)
+            if fate == DELIVERED:
+                self.delivered += number
+
+    def _counter(self, topic: str, fate: str) -> Counter:
+        counter = self._counters.get((topic, fate))
+        if counter is None:
+            counter = self._counters[topic, fate] = metrics.GATEWAY_RECORDS.labels(topic, fate)
+        return counter
+
+
+def _fates(delivery: Delivery) -> collections.Counter[tuple[str, str]]:
+    """How many records met each fate, by topic."""
+    if isinstance(delivery, Summary):
+        failures = delivery.failures
+        return collections.Counter((r.topic, _fate(failures.get(i, ()))) for i, r in enumerate(delivery.records))
+    return collections.Counter((r.topic, _fate(fate)) for r, fate in zip(delivery.records, delivery.fates, strict=True))
+
+
+def _fate(fate: object) -> str:
+    if isinstance(fate, RecadoError):
+        return "unknown" if isinstance(fate, DeliveryUnknown) else "failed"
+    return DELIVERED
+
+
+class Flush:
+    """Everything that was handed over before one moment."""
+
+    def __init__(self, deliveries: Sequence[Delivery], delivered: Callable[[], int]) -> None:
+        self._deliveries = deliveries
+        self._delivered = delivered
+
+    def pending(self) -> int:
+        """How many of those records still wait for Kafka's word."""
+        self._deliveries = [delivery for delivery in self._deliveries if delivery.outstanding]
+        return sum(delivery.outstanding for delivery in self._deliveries)
+
+    def delivered(self) -> int:
+        """How many records this gateway has delivered since it started."""
+        return self._delivered()
+
+
+def _placed(error: RecadoError, field: str, index: int, records: Sequence[Outgoing]) -> Problem:
+    where = {"index": index} if len(records) > 1 else {}
+    return Problem.of(error, field=field, **where)

@@ -1,0 +1,277 @@
+"""The description of the HTTP interface (OpenAPI 3.1), and a page for people that is made of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+import jinja2
+import msgspec
+
+from recado.gateway.cloudevents import BATCH, STRUCTURED
+from recado.gateway.parse import JSON, MAX_RECORDS, NDJSON
+from recado.gateway.problem import MEDIA_TYPE
+from recado.settings import Settings
+
+__all__ = ["docs_page", "openapi"]
+
+_ID = {"type": "string", "pattern": "^[\\x21-\\x7e]{1,200}$", "description": "Default: a new UUIDv7."}
+_TOPIC = {"type": "string", "pattern": "^[a-zA-Z0-9._-]{1,249}$"}
+_COUNT = {"type": "integer", "minimum": 0}
+_TEXT = {"type": "string"}
+
+#: Every status that a route may answer, and what it means; the tables below pick from it.
+_MEANINGS = {
+    "400": "Not JSON, not UTF-8, a broken encoding, or the body broke off. Nothing was sent.",
+    "403": "This topic is not to be written to.",
+    "404": "The topic does not exist; the detail says how to create it. Nothing was sent.",
+    "408": "The body came too slowly. Nothing was sent.",
+    "413": "The body, a record, or the number of records is too large. Nothing was sent, or Kafka refused the record.",
+    "415": "A media type or an encoding that recado does not read.",
+    "422": "A field is wrong; `field` names it, `line` or `index` tells where. Nothing was sent.",
+    "429": "Too much is in flight. Nothing was sent; wait for Retry-After.",
+    "501": "A feature that is not there yet. Nothing was sent.",
+    "503": "No broker answers. Nothing was accepted; wait for Retry-After.",
+}
+
+
+@lru_cache(maxsize=8)
+def openapi(settings: Settings, prefix: str = "") -> bytes:
+    """The description as JSON; ``prefix`` is where the routes are mounted."""
+    return msgspec.json.encode(_description(settings, prefix))
+
+
+@lru_cache(maxsize=8)
+def docs_page(settings: Settings, prefix: str = "") -> str:
+    """The description as one HTML page that needs nothing from elsewhere."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_PAGE).render(api=_description(settings, prefix), prefix=prefix)
+
+
+def _description(settings: Settings, prefix: str) -> dict[str, Any]:
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "recado",
+            "version": version("recado"),
+            "license": {"name": "MIT", "identifier": "MIT"},
+            "description": "A durable HTTP front door for Kafka. A 200 means that all in-sync replicas have it.",
+        },
+        "servers": [{"url": prefix or "/"}],
+        "paths": {
+            "/send": {"post": _send(settings)},
+            "/send/{topic}": {"post": _send_raw(settings)},
+            "/flush": {"post": _flush()},
+            "/health/live": {"get": _get("live", "Is the process alive?", "Alive.")},
+            "/health/ready": {"get": _ready()},
+            "/metrics": {"get": _get("metrics", "Prometheus metrics", "The metrics.", "text/plain")},
+            "/openapi.json": {"get": _get("openapi", "This description", "OpenAPI 3.1.")},
+            "/docs": {"get": _get("docs", "This description for people", "A page.", "text/html")},
+        },
+        "components": {"schemas": _schemas(settings)},
+    }
+
+
+def _send(settings: Settings) -> dict[str, Any]:
+    example = {"message": "Hola Kafka", "topic": settings.topic}
+    record, records = _ref("Record"), {"type": "array", "items": _ref("Record"), "minItems": 1}
+    return {
+        "operationId": "send",
+        "summary": "Send records that are described in JSON",
+        "description": (
+            "One JSON object is one record; an array, or NDJSON with one object a line, is many. All are checked "
+            "before any is sent. Results come in request order and in the form of the request; with "
+            "`Prefer: return=minimal` many records get one summary. Bodies may be gzip or zstd."
+        ),
+        "parameters": [_PREFER, _ENCODING, _TRACE],
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": {"oneOf": [record, {**records, "maxItems": MAX_RECORDS}]}, "example": example},
+                NDJSON: {"schema": record, "example": example},
+            },
+        },
+        "responses": _send_responses("400", "403", "404", "408", "413", "415", "422", "429", "501", "503"),
+    }
+
+
+def _send_raw(settings: Settings) -> dict[str, Any]:
+    def query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+        return {"name": name, "in": "query", "schema": schema, "description": description}
+
+    return {
+        "operationId": "sendRaw",
+        "summary": "Send the body as a record, byte for byte",
+        "description": (
+            "The Content-Type becomes the header `content-type`, each `Recado-Header-NAME: value` the header `name`. "
+            "CloudEvents 1.0 in binary, structured and batch mode land by the CloudEvents Kafka binding."
+        ),
+        "parameters": [
+            {"name": "topic", "in": "path", "required": True, "schema": _TOPIC, "example": settings.topic},
+            query("key", _TEXT, "The record's key, as UTF-8."),
+            query("partition", _COUNT, "One partition; by default the key decides."),
+            query("timestamp", _TEXT, "Milliseconds since 1970, or ISO 8601 with an offset."),
+            query("id", _ID, "The record's id; by default a new UUIDv7."),
+            _PREFER,
+            _ENCODING,
+            _TRACE,
+        ],
+        "requestBody": {
+            "content": {
+                "*/*": {"schema": {"type": "string", "format": "binary"}},
+                STRUCTURED: {"schema": {"type": "object"}},
+                BATCH: {"schema": {"type": "array", "items": {"type": "object"}, "minItems": 1}},
+            }
+        },
+        "responses": _send_responses("400", "403", "404", "408", "413", "415", "422", "429", "501", "503"),
+    }
+
+
+def _flush() -> dict[str, Any]:
+    timeout = {"type": "number", "minimum": 0, "maximum": 3600, "default": 30}
+    return {
+        "operationId": "flush",
+        "summary": "Wait until everything accepted so far is in Kafka",
+        "parameters": [{"name": "timeout", "in": "query", "schema": timeout, "description": "Seconds."}],
+        "responses": {
+            "200": _content("All of it is there; `delivered` counts since the start.", _ref("Flushed")),
+            "422": _problem(_MEANINGS["422"]),
+            "504": _problem("Not in time; `pending` says how many records still wait."),
+        },
+    }
+
+
+def _ready() -> dict[str, Any]:
+    return {
+        "operationId": "ready",
+        "summary": "Should requests come here?",
+        "responses": {
+            "200": _content("Yes.", _ref("Ready")),
+            "503": _content("No; `reasons` says why.", _ref("Ready")),
+        },
+    }
+
+
+def _get(name: str, summary: str, description: str, media_type: str = JSON) -> dict[str, Any]:
+    content = {media_type: {"schema": {"type": "object"} if media_type == JSON else _TEXT}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "responses": {"200": {"description": description, "content": content}},
+    }
+
+
+def _send_responses(*refusals: str) -> dict[str, Any]:
+    results = {"oneOf": [_ref("Delivered"), {"type": "array", "items": _ref("Result")}, _ref("Summary")]}
+    many = {"oneOf": [{"type": "array", "items": _ref("Result")}, _ref("Summary")]}
+    unknown = {"oneOf": [_ref("Result"), {"type": "array", "items": _ref("Result")}, _ref("Summary")]}
+    return {
+        "200": _content("All in-sync replicas have every record.", results, NDJSON),
+        "207": _content("Many were sent with different fates: each result carries its own.", many, NDJSON),
+        **{status: _problem(_MEANINGS[status]) for status in refusals},
+        "504": _content("Kafka did not confirm in time: it may still arrive.", unknown, NDJSON),
+    }
+
+
+def _content(description: str, schema: dict[str, Any], *more: str) -> dict[str, Any]:
+    content: dict[str, Any] = {JSON: {"schema": schema}}
+    content |= {media_type: {"schema": _ref("Result")} for media_type in more}
+    return {"description": description, "content": content}
+
+
+def _problem(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "schema": _TEXT, "description": description}
+
+
+_PREFER = _header("Prefer", "`wait=N`: seconds to wait for Kafka's confirmation. `return=minimal`: one summary.")
+_ENCODING = _header("Content-Encoding", "`gzip` or `zstd`.")
+_TRACE = _header("traceparent", "W3C trace context; goes on into the records' headers.")
+
+
+def _object(required: list[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": required, "properties": properties}
+
+
+def _schemas(settings: Settings) -> dict[str, Any]:
+    place = {"id": _TEXT, "topic": _TOPIC, "partition": _COUNT, "offset": _COUNT, "timestamp": _COUNT}
+    return {
+        "Record": {
+            **_object(
+                ["message"],
+                message={"description": "A string becomes its UTF-8 bytes, other JSON its compact form, null a tombstone."},
+                topic={**_TOPIC, "default": settings.topic},
+                key=_TEXT,
+                headers={"type": "object", "additionalProperties": _TEXT},
+                partition=_COUNT,
+                timestamp={"oneOf": [{"type": "integer", "minimum": 1}, {"type": "string", "format": "date-time"}]},
+                id=_ID,
+            ),
+            "additionalProperties": False,
+        },
+        "Delivered": _object(list(place) + ["status"], status={"const": "delivered"}, **place),
+        "Result": _object(
+            ["status", "id", "topic"],
+            status={"enum": ["delivered", "failed", "unknown"]},
+            **place,
+            code=_TEXT,
+            detail=_TEXT,
+        ),
+        "Summary": _object(
+            ["status", "records", "delivered", "failed", "unknown"],
+            status={"enum": ["delivered", "failed", "unknown", "mixed"]},
+            **dict.fromkeys(["records", "delivered", "failed", "unknown"], _COUNT),
+            errors={"type": "array", "items": _object(["code", "detail", "records"])},
+        ),
+        "Flushed": _object(["status", "delivered", "pending"], status={"const": "flushed"}, delivered=_COUNT, pending=_COUNT),
+        "Ready": _object(["status", "reasons"], status=_TEXT, reasons={"type": "array", "items": {"type": "object"}}),
+        "Problem": _object(
+            ["title", "status", "detail", "code"],
+            type=_TEXT,
+            title=_TEXT,
+            status={"type": "integer"},
+            detail=_TEXT,
+            code=_TEXT,
+            field=_TEXT,
+            line=_COUNT,
+            index=_COUNT,
+        ),
+    }
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{{ api.info.title }} {{ api.info.version }}: HTTP</title>
+<style>
+body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+h2{margin-top:2.5rem;border-bottom:1px solid #ddd}code,pre{font:14px ui-monospace,monospace;background:#f4f4f2}
+pre{padding:.8rem;overflow:auto}table{border-collapse:collapse;width:100%}td{padding:.3rem .6rem .3rem 0;
+vertical-align:top;border-top:1px solid #eee}td:first-child{white-space:nowrap}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#1b1b1b}code,pre{background:#2a2a2a}
+h2{border-color:#444}td{border-color:#333}}
+</style></head><body>
+<h1>{{ api.info.title }}</h1><p>{{ api.info.description }}
+The same for programs: <a href="{{ prefix }}/openapi.json">openapi.json</a>.</p>
+{% for path, methods in api.paths.items() %}{% for method, call in methods.items() %}
+<h2 id="{{ call.operationId }}"><code>{{ method.upper() }} {{ prefix }}{{ path }}</code></h2>
+<p><strong>{{ call.summary }}.</strong> {{ call.description or "" }}</p>
+{% if call.requestBody %}{% for type, content in call.requestBody.content.items() if content.example %}
+<pre>curl -X POST http://localhost:5000{{ prefix }}{{ path }} -H "Content-Type: {{ type }}" -d '{{ content.example|tojson }}'</pre>
+{% endfor %}{% endif %}
+{% if call.parameters %}<table>{% for p in call.parameters %}
+<tr><td><code>{{ p.name }}</code></td><td>{{ p.in }}</td><td>{{ p.description or "" }}</td></tr>{% endfor %}</table>{% endif %}
+<table>{% for status, response in call.responses.items() %}
+<tr><td><code>{{ status }}</code></td><td>{{ response.description }}</td></tr>{% endfor %}</table>
+{% endfor %}{% endfor %}
+<h2>A record in JSON</h2><table>{% for name, field in api.components.schemas.Record.properties.items() %}
+<tr><td><code>{{ name }}</code></td><td>{{ field.type or "any JSON" }}</td><td>{{ field.description or "" }}</td></tr>
+{% endfor %}</table></body></html>
+"""

@@ -1,0 +1,179 @@
+"""Reads one send request: its heading decides how the body becomes records (pure; the fronts feed it)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import NamedTuple
+
+import msgspec
+import uuid_utils
+
+from recado.gateway import cloudevents
+from recado.gateway.encoding import Decoder, decoder, incomplete, too_large
+from recado.gateway.envelope import Outline
+from recado.gateway.parse import JSON, NDJSON, LineParser, parse_json, parse_query, parse_raw
+from recado.gateway.problem import Problem
+from recado.record import Outgoing
+from recado.settings import Settings
+
+__all__ = ["Reader", "Shape", "Submission"]
+
+#: Longest wait that ``Prefer: wait=`` may ask for, in seconds; more is cut to this.
+MAX_WAIT_S = 300.0
+
+RAW_PARAMETERS = frozenset({"key", "partition", "timestamp", "id"})
+NO_PARAMETERS: frozenset[str] = frozenset()
+
+NDJSON_TYPES = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
+
+_WAIT = re.compile(rb"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.IGNORECASE)
+_MINIMAL = re.compile(rb"(?:^|[,;])\s*return\s*=\s*\"?minimal\"?\s*(?:$|[,;])", re.IGNORECASE)
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
+
+
+class Shape(Enum):
+    """The form of an answer that is not a problem: it follows the form of the request."""
+
+    ONE = "one"
+    ARRAY = "array"
+    LINES = "lines"
+    SUMMARY = "summary"
+
+
+class Submission(NamedTuple):
+    """What a request asks for: these records, confirmed within ``wait_s`` seconds, answered in ``shape``."""
+
+    records: list[Outgoing]
+    shape: Shape
+    wait_s: float
+
+
+def new_id() -> str:
+    """A UUIDv7: its time bounds every later search for the record (RFC 9562, 5.7)."""
+    return str(uuid_utils.uuid7())
+
+
+class Reader:
+    """One request being read: ``feed`` its body, then ``finish``. Every call may raise Problem. Not thread-safe.
+
+    ``topic`` is the one in the path (a raw body) or None (the body is JSON). Header names are lower-case bytes, as
+    ASGI gives them.
+    """
+
+    # One of these lives per request: no reference may lead back to it, or the garbage collector pays for each.
+    __slots__ = ("_chunks", "_decoder", "_expected", "_fields", "_headers", "_lines", "_minimal", "_outline", "_parse",
+                 "_query", "_received", "_topic", "_wait_s")  # fmt: skip
+
+    def __init__(
+        self, topic: str | None, query: str, headers: Iterable[tuple[bytes, bytes]], *, settings: Settings
+    ) -> None:
+        self._topic = topic
+        self._headers = list(headers)
+        self._fields = fields = dict(self._headers)
+        self._wait_s = settings.wait_s
+        self._minimal = False
+        if b"prefer" in fields:
+            self._read_preferences(b", ".join(value for name, value in self._headers if name == b"prefer"))
+        self._expected = _content_length(fields, settings.max_body_bytes)
+        self._received = 0
+        self._outline = _outline(fields, settings)
+        self._query = parse_query(query, NO_PARAMETERS if topic is None else RAW_PARAMETERS) if query else {}
+        self._decoder: Decoder = decoder(fields.get(b"content-encoding", b""), settings.max_body_bytes)
+        self._chunks: list[bytes] = []
+        self._lines: LineParser | None = None
+        self._parse = self._parser(fields.get(b"content-type", b""))
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body as they came."""
+        self._received += len(chunk)
+        if self._lines is None:
+            self._chunks.append(self._decoder.feed(chunk))
+        else:
+            self._lines.feed(self._decoder.feed(chunk))
+
+    def finish(self) -> Submission:
+        """The body is complete, says the server; what was promised must have come."""
+        if self._expected is not None and self._received < self._expected:
+            raise incomplete(f"Content-Length promised {self._expected} bytes, {self._received} came.")
+        self._decoder.finish()
+        records, shape = self._parse(self)
+        if self._minimal and shape is not Shape.ONE:
+            shape = Shape.SUMMARY
+        return Submission(records, shape, self._wait_s)
+
+    def _read_preferences(self, prefer: bytes) -> None:
+        if wait := _WAIT.search(prefer):
+            self._wait_s = min(float(wait.group(1)), MAX_WAIT_S)
+        self._minimal = _MINIMAL.search(prefer) is not None
+
+    def _parser(self, content_type: bytes) -> Callable[[Reader], tuple[list[Outgoing], Shape]]:
+        media_type = content_type.partition(b";")[0].strip().lower().decode("latin-1")
+        if self._topic is not None:
+            if media_type == cloudevents.BATCH:
+                return Reader._events
+            if media_type == cloudevents.STRUCTURED:
+                return Reader._event
+            return Reader._event_in_headers if b"ce-specversion" in self._fields else Reader._raw
+        if media_type == JSON or media_type.endswith("+json"):
+            return Reader._json
+        if media_type in NDJSON_TYPES:
+            self._lines = LineParser(self._outline)
+            return Reader._ndjson
+        detail = f"Content-Type {media_type[:60]!r} is not one of {JSON}, {NDJSON}. To send a body as it is, "
+        detail += "POST it to /send/TOPIC."
+        raise Problem(415, "unsupported-media-type", "Unsupported media type", detail, field="content-type")
+
+    def _json(self) -> tuple[list[Outgoing], Shape]:
+        records, is_array = parse_json(self._body(), self._outline)
+        return records, Shape.ARRAY if is_array else Shape.ONE
+
+    def _ndjson(self) -> tuple[list[Outgoing], Shape]:
+        assert self._lines is not None
+        return self._lines.finish(), Shape.LINES
+
+    def _raw(self) -> tuple[list[Outgoing], Shape]:
+        assert self._topic is not None
+        return [parse_raw(self._topic, self._body(), self._query, self._headers, self._outline)], Shape.ONE
+
+    def _event_in_headers(self) -> tuple[list[Outgoing], Shape]:
+        assert self._topic is not None
+        attributes, key = cloudevents.binary_headers(self._headers)
+        query = self._query if key is None else {"key": key.decode(), **self._query}
+        outline = msgspec.structs.replace(self._outline, headers=self._outline.headers + attributes)
+        return [parse_raw(self._topic, self._body(), query, self._headers, outline)], Shape.ONE
+
+    def _event(self) -> tuple[list[Outgoing], Shape]:
+        assert self._topic is not None
+        return [cloudevents.parse_structured(self._topic, self._body(), self._outline)], Shape.ONE
+
+    def _events(self) -> tuple[list[Outgoing], Shape]:
+        assert self._topic is not None
+        return cloudevents.parse_batch(self._topic, self._body(), self._outline), Shape.ARRAY
+
+    def _body(self) -> bytes:
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+
+def _outline(fields: dict[bytes, bytes], settings: Settings) -> Outline:
+    if b"idempotency-key" in fields:
+        detail = "Idempotency-Key is not kept yet, so the record was not sent. Send it without, or with a field 'id'."
+        raise Problem(501, "not-implemented", "Not implemented", detail, field="idempotency-key")
+    trace: tuple[tuple[str, bytes], ...] = ()
+    parent = fields.get(b"traceparent")
+    if parent is not None and _TRACEPARENT.match(parent):
+        state = fields.get(b"tracestate")
+        trace = (("traceparent", parent), *((("tracestate", state),) if state else ()))
+    return Outline(settings.topic, new_id, settings.max_record_bytes, trace)
+
+
+def _content_length(fields: dict[bytes, bytes], max_bytes: int) -> int | None:
+    text = fields.get(b"content-length")
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise Problem(400, "bad-request", "Bad request", "Content-Length is not a number.", field="content-length")
+    if int(text) > max_bytes:
+        raise too_large(max_bytes)
+    return int(text)

@@ -1,0 +1,155 @@
+"""The Flask blueprint: every route of recado, on any WSGI server, in anybody's Flask app."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+from flask import Blueprint, Flask, Response, current_app, request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from werkzeug.exceptions import HTTPException
+
+from recado.errors import RecadoError
+from recado.gateway.answer import Answer, answer, problem_answer
+from recado.gateway.encoding import incomplete
+from recado.gateway.gateway import Gateway, flush_answer
+from recado.gateway.openapi import docs_page, openapi
+from recado.gateway.problem import Problem
+from recado.gateway.reader import Reader
+from recado.telemetry import metrics
+
+__all__ = ["EXTENSION", "make_app", "make_blueprint"]
+
+#: Where a Flask app keeps the gateway (``app.extensions``).
+EXTENSION = "recado"
+
+#: How much of a body is read at a time, in bytes.
+CHUNK_BYTES = 65_536
+
+#: Rest between two looks while flushing, in seconds.
+FLUSH_LOOK_S = 0.005
+
+
+def make_blueprint(gateway: Gateway) -> Blueprint:
+    """Build the routes around a gateway. Register it once per app, under any ``url_prefix``."""
+    routes = Blueprint("recado", __name__)
+
+    @routes.record_once
+    def _remember(state: object) -> None:
+        app: Flask = state.app  # type: ignore[attr-defined]  # flask.sansio.BlueprintSetupState
+        app.extensions[EXTENSION] = gateway
+
+    @routes.post("/send")
+    def send() -> Response:
+        return _counted("send", _send(gateway, None))
+
+    @routes.post("/send/<topic>")
+    def send_raw(topic: str) -> Response:
+        return _counted("send_raw", _send(gateway, topic))
+
+    @routes.post("/flush")
+    def flush() -> Response:
+        return _counted("flush", _flush(gateway))
+
+    @routes.get("/health/live")
+    def live() -> Response:
+        return _response(gateway.live())
+
+    @routes.get("/health/ready")
+    def ready() -> Response:
+        return _response(gateway.ready())
+
+    @routes.get("/metrics")
+    def prometheus() -> Response:
+        return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/openapi.json")
+    def description() -> Response:
+        return Response(openapi(gateway.settings, request.script_root + _prefix()), content_type="application/json")
+
+    @routes.get("/docs")
+    def docs() -> Response:
+        return Response(docs_page(gateway.settings, request.script_root + _prefix()), content_type="text/html")
+
+    return routes
+
+
+def make_app(gateway: Gateway) -> Flask:
+    """The app around the blueprint: every error of its own is a problem document, too."""
+    app = Flask("recado", static_folder=None)
+    app.register_blueprint(make_blueprint(gateway))
+
+    @app.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> Response:
+        code = (error.name or "error").lower().replace(" ", "-")
+        problem = Problem(error.code or 500, code, error.name, error.description or error.name)
+        response = _response(problem_answer(problem))
+        for name, value in error.get_headers():
+            if name.lower() == "allow":
+                response.headers[name] = value
+        return response
+
+    return app
+
+
+def _prefix() -> str:
+    return current_app.blueprints["recado"].url_prefix or ""
+
+
+def _send(gateway: Gateway, topic: str | None) -> Answer:
+    done = threading.Event()
+    started = time.monotonic()
+    try:
+        query = request.query_string.decode("latin-1")
+        reader = Reader(topic, query, _header_bytes(), settings=gateway.settings)
+        for chunk in _body():
+            reader.feed(chunk)
+        submission = reader.finish()
+        intake = gateway.intake
+        if intake.unknown_topic(submission.records):
+            intake.topics.refresh()
+        intake.admit(submission.records)
+    except RecadoError as error:
+        return problem_answer(Problem.of(error))
+    delivery = intake.open(submission, done.set)
+    intake.send(delivery)
+    done.wait(submission.wait_s)
+    metrics.GATEWAY_SECONDS.labels(submission.records[0].topic).observe(time.monotonic() - started)
+    return answer(delivery, submission.shape)
+
+
+def _flush(gateway: Gateway) -> Answer:
+    try:
+        deadline = time.monotonic() + gateway.flush_timeout_s(request.query_string.decode("latin-1"))
+    except Problem as problem:
+        return problem_answer(problem)
+    watch = gateway.intake.flush()
+    while watch.pending() and time.monotonic() < deadline:
+        time.sleep(FLUSH_LOOK_S)
+    return flush_answer(watch.delivered(), watch.pending())
+
+
+def _header_bytes() -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
+
+
+def _body() -> Iterator[bytes]:
+    """The body as the WSGI server gives it. A server that cuts it short raises or just ends: see Reader.finish."""
+    try:
+        while chunk := request.stream.read(CHUNK_BYTES):
+            yield chunk
+    except (OSError, HTTPException) as error:  # a server's way to say that the client went away
+        raise incomplete("The body broke off.") from error
+
+
+def _counted(route: str, given: Answer) -> Response:
+    metrics.GATEWAY_REQUESTS.labels(route, str(given.status)).inc()
+    return _response(given)
+
+
+def _response(given: Answer) -> Response:
+    response = Response(given.body, given.status)
+    for name, value in given.headers:
+        response.headers[name.decode("latin-1")] = value.decode("latin-1")
+    return response

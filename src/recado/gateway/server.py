@@ -1,0 +1,136 @@
+"""The production server: granian around the ASGI front, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import time
+from collections.abc import Callable
+
+import structlog
+import uvloop
+from flask import Flask
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from recado.errors import ConfigurationError
+from recado.gateway.asgi import Front
+from recado.gateway.gateway import Gateway
+from recado.gateway.routes import EXTENSION
+from recado.gateway.wsgi import WsgiBridge
+
+__all__ = ["gateway_of", "run"]
+
+log = structlog.get_logger(__name__)
+
+#: Connections that may wait to be accepted.
+BACKLOG = 1024
+
+#: Requests that may be under way at once; more wait in the backlog.
+MAX_REQUESTS = 4096
+
+#: A connection that has not sent its request's header by then is closed, in milliseconds.
+HEADER_TIMEOUT_MS = 10_000
+
+#: Container objects made before the collector looks: a request makes some fifty, none of them in a cycle.
+GC_THRESHOLD = 50_000
+
+#: Rest between two looks at whether the last request was answered, in seconds.
+DRAIN_LOOK_S = 0.01
+
+
+def gateway_of(app: Flask) -> Gateway:
+    """The gateway whose blueprint is registered in ``app``. Raises ConfigurationError where there is none."""
+    gateway: Gateway | None = app.extensions.get(EXTENSION)
+    if gateway is None:
+        raise ConfigurationError("This Flask app has no recado routes: app.register_blueprint(recado.blueprint()).")
+    return gateway
+
+
+def run(app: Flask, *, on_ready: Callable[[str], None] = lambda url: None) -> int:
+    """Serve a Flask app that has recado's blueprint until SIGTERM or SIGINT; return the exit code.
+
+    0: everything that was taken is in Kafka, or its sender knows that it is not. 3: records were given up
+    unconfirmed when ``drain_s`` ended (each was answered 504). ``on_ready`` is given the URL once it listens.
+    """
+    return uvloop.run(_serve(app, on_ready))
+
+
+async def _serve(app: Flask, on_ready: Callable[[str], None]) -> int:
+    gateway = gateway_of(app)
+    settings = gateway.settings
+    bridge = WsgiBridge(app, max_body_bytes=settings.max_body_bytes)
+    prefixes = _prefixes(app)
+    if not _is_plain(app):
+        log.info("produce routes run inside Flask", why="the app has hooks that every request must pass")
+        prefixes = []
+    front = Front(gateway, prefixes=prefixes, fallback=bridge)
+    await asyncio.to_thread(lambda: gateway.intake)
+    server = Server(
+        front,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
+        websockets=False,
+        backlog=BACKLOG,
+        backpressure=MAX_REQUESTS,
+        log_enabled=False,
+        log_access=False,
+    )
+    # What is there by now stays: the collector need not look at it again with every request.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server.serve())
+    on_ready(f"http://{settings.host}:{settings.port}")
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        serving.result()
+        raise ConfigurationError("The HTTP server stopped by itself.")
+    return await _drain(gateway, front, server, serving)
+
+
+async def _drain(gateway: Gateway, front: Front, server: Server, serving: asyncio.Task[None]) -> int:
+    deadline = time.monotonic() + gateway.settings.drain_s
+    # Ready turns false first, so that a load balancer looks elsewhere while the rest is finished.
+    gateway.draining = True
+    log.info("draining", requests=front.in_flight, records=gateway.intake.outstanding())
+    # The requests under way are answered before the server closes their connections.
+    while front.in_flight and time.monotonic() < deadline:
+        await asyncio.sleep(DRAIN_LOOK_S)
+    server.stop()
+    await asyncio.wait({serving}, timeout=max(1.0, deadline - time.monotonic()))
+    # Last the producer: what a request handed over before its deadline may still arrive.
+    left = await asyncio.to_thread(gateway.close, max(0.0, deadline - time.monotonic()))
+    if left:
+        log.warning("stopped with records unconfirmed", records=left, answered="504 unknown")
+        return 3
+    log.info("stopped", records_unconfirmed=0)
+    return 0
+
+
+def _prefixes(app: Flask) -> list[str]:
+    rules = [rule.rule for rule in app.url_map.iter_rules() if rule.endpoint.split(".")[-2:] == ["recado", "send"]]
+    return [rule[: -len("/send")] for rule in rules]
+
+
+def _is_plain(app: Flask) -> bool:
+    """Tell whether answering past Flask skips nothing: no hook, no middleware, no routing by host."""
+    hooks = (
+        app.before_request_funcs,
+        app.after_request_funcs,
+        app.teardown_request_funcs,
+        app.url_value_preprocessors,
+    )
+    hooked = any(functions for table in hooks for functions in table.values())
+    wrapped = getattr(app.wsgi_app, "__func__", None) is not Flask.wsgi_app
+    overridden = type(app) is not Flask
+    return not (hooked or wrapped or overridden or app.url_map.host_matching or app.teardown_appcontext_funcs)

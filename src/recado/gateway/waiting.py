@@ -1,0 +1,59 @@
+"""Requests that wait for Kafka's word on an event loop: woken by reports in batches, or by their deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from recado.gateway.gather import Gather
+from recado.kafka.abstract import Producer
+
+__all__ = ["Waiting"]
+
+#: How far apart deadlines are looked at, in seconds. One look at all costs less than a timer for each.
+LOOK_S = 0.05
+
+
+class Waiting:
+    """The requests of one event loop that wait. Only ``complete`` may be called from other threads."""
+
+    def __init__(self, producer: Producer, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._deadlines: dict[asyncio.Future[None], float] = {}
+        self._completed: deque[asyncio.Future[None]] = deque()
+        self.gather = Gather(producer, loop, on_served=self._resolve)
+        self._look()
+
+    def future(self, wait_s: float) -> asyncio.Future[None]:
+        """A future that is done when its request is complete, or ``wait_s`` seconds from now."""
+        future = self._loop.create_future()
+        self._deadlines[future] = self._loop.time() + wait_s
+        return future
+
+    def complete(self, future: asyncio.Future[None], _delivery: object = None) -> None:
+        """Wake a request, from the thread that serves the reports."""
+        self._completed.append(future)
+        # One wake-up of the loop serves all that complete until it runs. While the loop itself serves the reports,
+        # it looks here right after, so nothing needs to wake it.
+        if len(self._completed) == 1 and not self.gather.serving:
+            self._loop.call_soon_threadsafe(self._resolve)
+
+    def _resolve(self) -> None:
+        completed, count = self._completed, 0
+        # The last one leaves after it was served: as long as one is in, nobody else wakes the loop.
+        while completed:
+            self._wake(completed[0])
+            completed.popleft()
+            count += 1
+        self.gather.confirmed(count)
+
+    def _wake(self, future: asyncio.Future[None]) -> None:
+        self._deadlines.pop(future, None)
+        if not future.done():
+            future.set_result(None)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for future in [future for future, deadline in self._deadlines.items() if deadline <= now]:
+            self._wake(future)
+        self._loop.call_later(LOOK_S, self._look)

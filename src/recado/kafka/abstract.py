@@ -1,0 +1,133 @@
+"""What the rest of recado may ask of Kafka: the contracts that a real cluster and the in-memory twin keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from recado.kafka.delivery import Delivery
+from recado.record import TopicPartition
+
+__all__ = ["Committed", "Consumer", "Message", "PartitionListener", "Producer", "Topics"]
+
+
+class Producer(Protocol):
+    """Writes records and tells the fate of each. Thread-safe.
+
+    Exactly one report follows each record that ``send`` took. Reports come on a thread of the producer's own, or on
+    that of who took over; a delivery's ``on_complete`` must neither block nor raise.
+    """
+
+    def send(self, delivery: Delivery) -> None:
+        """Queue the delivery's records in their order; never blocks, never raises for a record's sake.
+
+        What cannot even be queued (queue full, too large) is reported in the delivery like any other failure.
+        """
+
+    def take_over(self) -> None:
+        """Serve the reports by ``serve`` from now on: under load, a thread switch per report is what costs."""
+
+    def serve(self) -> None:
+        """Serve the reports that are there now, on the calling thread, which took over. Never blocks."""
+
+    def hand_back(self) -> None:
+        """Let the producer's own thread serve the reports again."""
+
+    def outstanding(self) -> int:
+        """How many records were taken whose report is still to come."""
+
+    def close(self, timeout_s: float) -> int:
+        """Wait for reports, then stop; return how many records were given up without one."""
+
+
+class Topics(Protocol):
+    """What is known of the cluster's topics, without asking it in the request path. Thread-safe."""
+
+    def partitions(self, topic: str) -> int | None:
+        """The topic's partition count as last seen, or None when it is unknown. Never blocks."""
+
+    def refresh(self) -> bool:
+        """Ask the cluster now (blocks for some seconds at most); True when it answered."""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the cluster answered last time, as far as is known now."""
+
+
+class Message(Protocol):
+    """One consumed record, in confluent_kafka's shape: methods, so that nothing is decoded unasked."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+    def timestamp(self) -> tuple[int, int]:
+        """(timestamp type, milliseconds since the epoch); type 0 means that there is none."""
+
+    def __len__(self) -> int:
+        """The value's size in bytes (0 for a tombstone)."""
+
+
+class Committed(NamedTuple):
+    """A group's committed offset: the next one to handle, with the metadata text stored beside it."""
+
+    offset: int
+    metadata: str = ""
+
+
+class PartitionListener(Protocol):
+    """What a consumer tells its owner. Every call comes from inside ``consume`` or ``close``, on that thread."""
+
+    def on_assign(self, partitions: Sequence[TopicPartition]) -> None:
+        """These partitions are this member's from now on (added to those it had)."""
+
+    def on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
+        """These are taken away when this call returns: the last moment to finish and commit them."""
+
+    def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """These were taken away already: nothing may be committed for them."""
+
+    def on_end(self, partition: TopicPartition, offset: int) -> None:
+        """The partition was read up to ``offset`` (exclusive), transaction markers and gaps included."""
+
+    def on_commit(self, offsets: Mapping[TopicPartition, int], ok: bool) -> None:
+        """What came of a ``commit`` without ``wait``: these offsets are committed, or (``ok`` False) are not."""
+
+
+class Consumer(Protocol):
+    """Reads as a member of a group, read_committed, and commits only what it is told. One thread only."""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a broker answered last, as far as is known now. Any thread may ask."""
+
+    def subscribe(self, topics: Sequence[str], listener: PartitionListener) -> None:
+        """Join the group for these topic names and patterns (a pattern starts with ``^``)."""
+
+    def consume(self, max_records: int, timeout_s: float) -> list[Message]:
+        """Return what is there, up to ``max_records``; wait up to ``timeout_s`` only for the first record.
+
+        Records of one partition come in offset order. Raises NotAllowed or ConfigurationError when going on
+        makes no sense; an unreachable broker is no error: it is waited for.
+        """
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Fetch no more from these until ``resume``; drops what was prefetched (it is fetched again)."""
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Fetch from these again, at the record after the last one that ``consume`` returned."""
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
+        """Commit exactly these offsets; with ``wait`` block until the coordinator has answered.
+
+        Returns False when the coordinator refused or did not answer (the offsets then are as they were);
+        without ``wait`` the listener's ``on_commit`` tells what came of it, from inside a later ``consume``.
+        """
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """The group's committed offsets of these partitions; those without one are left out. Blocks."""
+
+    def close(self) -> None:
+        """Leave the group (revoking what is assigned first). Idempotent."""

@@ -1,0 +1,22 @@
+"""Connects to a real cluster: a producer and the catalog of its topics, which share one client."""
+
+from __future__ import annotations
+
+from recado.kafka.abstract import Producer, Topics
+from recado.kafka.config import producer_config
+from recado.kafka.producer import KafkaProducer
+from recado.kafka.topics import ClusterTopics
+from recado.settings import Settings
+
+__all__ = ["connect"]
+
+
+def connect(settings: Settings) -> tuple[Producer, Topics]:
+    """Start a producer and its topic catalog. Waits for the first catalog, but for no broker that is away."""
+    topics: list[ClusterTopics] = []
+    producer = KafkaProducer(
+        producer_config(settings), on_unreachable=lambda: [known.mark_unreachable() for known in topics]
+    )
+    topics.append(ClusterTopics(producer.client))
+    topics[0].refresh()
+    return producer, topics[0]

@@ -1,0 +1,75 @@
+"""librdkafka properties: recado's defaults, then what the user passes through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recado.settings import Settings
+
+__all__ = ["client_config", "consumer_config", "producer_config"]
+
+#: A producer's queue holds at most so much: a stated budget, whatever the request rate.
+PRODUCER_QUEUE_KBYTES = 131_072
+
+#: Ditto in records; Kafka's own bound is the bytes above, this one only keeps tiny records honest.
+PRODUCER_QUEUE_RECORDS = 1_000_000
+
+#: What a record may weigh beyond ``RECADO_MAX_RECORD_BYTES`` in librdkafka's eyes (batch and record framing).
+FRAMING_BYTES = 65_536
+
+#: Records that librdkafka fetches ahead per partition; its default of 100,000 would be our memory.
+FETCH_AHEAD_RECORDS = 20_000
+
+#: Bytes that a consumer fetches ahead, all partitions together.
+FETCH_AHEAD_KBYTES = 16_384
+
+
+def client_config(settings: Settings) -> dict[str, Any]:
+    """Properties that every client shares, the user's ``[kafka]`` on top."""
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": "recado",
+        # After an outage the first second counts; the default backs off to ten.
+        "reconnect.backoff.max.ms": 1000,
+        "socket.keepalive.enable": True,
+        **settings.kafka,
+    }
+
+
+def producer_config(settings: Settings) -> dict[str, Any]:
+    """Properties of the gateway's producer: acks=all, idempotent, lz4, retried until delivery.timeout.ms."""
+    return {
+        **client_config(settings),
+        "acks": "all",
+        "enable.idempotence": True,
+        "compression.type": "lz4",
+        # The gateway gathers by itself while reports are outstanding (gateway/gather.py), so nobody waits alone.
+        "linger.ms": 0,
+        "message.max.bytes": settings.max_record_bytes + FRAMING_BYTES,
+        "queue.buffering.max.messages": PRODUCER_QUEUE_RECORDS,
+        "queue.buffering.max.kbytes": PRODUCER_QUEUE_KBYTES,
+        **settings.kafka,
+        **settings.kafka_producer,
+    }
+
+
+def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
+    """Properties of a worker's consumer: read_committed, earliest for a new group, commits only by hand."""
+    return {
+        **client_config(settings),
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "queued.min.messages": FETCH_AHEAD_RECORDS,
+        "queued.max.messages.kbytes": FETCH_AHEAD_KBYTES,
+        # After filling its queue the fetcher would otherwise sleep a whole second.
+        "fetch.queue.backoff.ms": 10,
+        **settings.kafka,
+        **settings.kafka_consumer,
+        # Not the user's to change: offsets move only after an outcome (G2), and the end of a partition is
+        # how a tail of transaction markers is told from records.
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+    }

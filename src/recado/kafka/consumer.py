@@ -1,0 +1,183 @@
+"""The consumer on a real cluster: a member of a group that reads and commits only as it is told."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer as Client
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as Position
+
+from recado.kafka.abstract import Committed, Message, PartitionListener
+from recado.kafka.failures import client_failure, is_unreachable
+from recado.record import TopicPartition
+
+__all__ = ["KafkaConsumer"]
+
+log = structlog.get_logger(__name__)
+
+#: How long the coordinator may take to tell committed offsets, in seconds.
+COMMITTED_TIMEOUT_S = 10.0
+
+#: Rest between two looks for a broker while none answers, in seconds; nothing else tells that it is back.
+PROBE_EVERY_S = 1.0
+
+#: How long such a look may hold up ``consume``, in seconds: nothing comes meanwhile anyway.
+PROBE_TIMEOUT_S = 0.3
+
+_HOPELESS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+}
+
+
+class KafkaConsumer:
+    """Reads from a real cluster (the contract is ``abstract.Consumer``)."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._reachable = True
+        self._probe_at = 0.0
+        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
+        try:
+            # Any: its stubs say Optional wherever a message may be an event instead of a record.
+            self._client: Any = Client({**config, **callbacks}, logger=logging.getLogger("librdkafka"))
+        except KafkaException as error:
+            raise client_failure(error, "the consumer's settings") from error
+        self._listener: PartitionListener | None = None
+        self._missing: set[str] = set()
+        self._closed = False
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a broker answered last, as far as is known now."""
+        return self._reachable
+
+    def subscribe(self, topics: Sequence[str], listener: PartitionListener) -> None:
+        """Join the group for these topic names and patterns."""
+        self._listener = listener
+        self._client.subscribe(
+            list(topics),
+            on_assign=lambda client, found: self._assigned(found),
+            on_revoke=lambda client, found: self._revoked(found),
+            on_lost=lambda client, found: self._lost(found),
+        )
+
+    def consume(self, max_records: int, timeout_s: float) -> list[Message]:
+        """Return what is there; wait up to ``timeout_s`` only for the first record."""
+        batch: list[Message] = self._client.consume(max_records, 0)
+        if not batch:
+            first = self._client.poll(timeout_s)
+            if first is None:
+                self._probe()
+                return []
+            batch = [first, *self._client.consume(max_records, 0)]
+        if any(message.error() is not None for message in batch):
+            batch = [message for message in batch if not self._is_event(message)]
+        return batch
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Fetch no more from these until ``resume``."""
+        self._client.pause([Position(*partition) for partition in partitions])
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Fetch from these again."""
+        self._client.resume([Position(*partition) for partition in partitions])
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
+        """Commit exactly these offsets."""
+        positions = [
+            Position(partition.topic, partition.partition, committed.offset, metadata=committed.metadata or None)
+            for partition, committed in offsets.items()
+        ]
+        try:
+            results = self._client.commit(offsets=positions, asynchronous=not wait)
+        except KafkaException as error:
+            log.warning("commit failed", error=error.args[0].str(), offsets=len(positions))
+            return False
+        return not wait or all(result.error is None for result in results)
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """Ask the coordinator for the group's committed offsets."""
+        try:
+            found = self._client.committed([Position(*p) for p in partitions], timeout=COMMITTED_TIMEOUT_S)
+        except KafkaException as error:
+            raise client_failure(error, "reading committed offsets") from error
+        return {
+            TopicPartition(position.topic, position.partition): Committed(position.offset, position.metadata or "")
+            for position in found
+            if position.offset >= 0
+        }
+
+    def close(self) -> None:
+        """Leave the group; the listener's ``on_revoke`` runs inside."""
+        if not self._closed:
+            self._closed = True
+            self._client.close()
+
+    def _is_event(self, message: Message) -> bool:
+        error: KafkaError | None = message.error()  # type: ignore[attr-defined]  # only confluent_kafka's has it
+        if error is None:
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._reachable = True
+            if self._listener is not None:
+                self._listener.on_end(TopicPartition(message.topic(), message.partition()), message.offset())
+            return True
+        if error.fatal() or error.code() in _HOPELESS:
+            raise client_failure(error, f"consuming {message.topic() or 'topics'}")
+        self._say(message.topic() or "", error)
+        return True
+
+    def _say(self, topic: str, error: KafkaError) -> None:
+        if error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            log.warning("consumer error", topic=topic, error=error.str(), code=error.name())
+        elif topic not in self._missing:
+            self._missing.add(topic)
+            remedy = f"recado kafka topics --create --topic {topic} --partitions 3"
+            log.warning("topic does not exist yet, waiting for it", topic=topic, remedy=remedy)
+
+    def _probe(self) -> None:
+        if self._reachable or time.monotonic() < self._probe_at:
+            return
+        try:
+            self._client.list_topics(timeout=PROBE_TIMEOUT_S)
+            self._reachable = True
+            log.info("kafka reachable again")
+        except KafkaException:
+            self._probe_at = time.monotonic() + PROBE_EVERY_S
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._reachable = False
+        event = "kafka unreachable, waiting for it" if is_unreachable(error) else "kafka error"
+        log.warning(event, error=error.str(), code=error.name())
+
+    def _on_commit(self, error: KafkaError | None, positions: Sequence[Position]) -> None:
+        failed = error or next((position.error for position in positions if position.error), None)
+        if failed is not None:
+            log.warning("commit failed", error=failed.str(), offsets=len(positions))
+        if self._listener is not None:
+            offsets = {TopicPartition(position.topic, position.partition): position.offset for position in positions}
+            self._listener.on_commit(offsets, failed is None)
+
+    def _assigned(self, found: Sequence[Position]) -> None:
+        if self._listener is not None:
+            self._listener.on_assign(_partitions(found))
+
+    def _revoked(self, found: Sequence[Position]) -> None:
+        if self._listener is not None:
+            self._listener.on_revoke(_partitions(found))
+
+    def _lost(self, found: Sequence[Position]) -> None:
+        if self._listener is not None:
+            self._listener.on_lost(_partitions(found))
+
+
+def _partitions(positions: Sequence[Position]) -> list[TopicPartition]:
+    return [TopicPartition(position.topic, position.partition) for position in positions]

@@ -1,0 +1,61 @@
+"""The fate of records that were sent together, filled in by the producer's delivery reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from recado.errors import RecadoError
+from recado.record import Outgoing
+
+__all__ = ["Delivery", "Position", "Summary"]
+
+#: Where a delivered record lies: (partition, offset, timestamp in ms).
+Position = tuple[int, int, int]
+
+
+class Delivery:
+    """One request's records and what became of each, in their order.
+
+    ``fates[i]`` is a ``Position`` once all in-sync replicas have record i, the error once it has failed for good, and
+    None until then. ``on_complete`` is called once, with the last fate, on the reporting thread.
+    Only the reporting thread writes; others may read at any time.
+    """
+
+    __slots__ = ("_on_complete", "fates", "outstanding", "records")
+
+    def __init__(self, records: Sequence[Outgoing], on_complete: Callable[[Delivery], None]) -> None:
+        self.records = records
+        self.fates: list[Position | RecadoError | None] = [None] * len(records)
+        self.outstanding = len(records)
+        self._on_complete = on_complete
+
+    def settle(self, index: int, fate: Position | RecadoError) -> None:
+        """Write down the fate of one record."""
+        self.fates[index] = fate
+        self.outstanding -= 1
+        if not self.outstanding:
+            self._on_complete(self)
+
+
+class Summary(Delivery):
+    """A delivery that remembers only what failed: many records, one answer (``Prefer: return=minimal``)."""
+
+    __slots__ = ("failures",)
+
+    def __init__(self, records: Sequence[Outgoing], on_complete: Callable[[Delivery], None]) -> None:
+        super().__init__((), on_complete)
+        self.records = records
+        self.outstanding = len(records)
+        self.failures: dict[int, RecadoError] = {}
+
+    def settle(self, index: int, fate: Position | RecadoError) -> None:
+        """Keep the fate of one record if it failed."""
+        if isinstance(fate, RecadoError):
+            self.failures[index] = fate
+        self.outstanding -= 1
+        if not self.outstanding:
+            self._on_complete(self)
+
+    def delivered(self) -> int:
+        """How many records Kafka has, for certain."""
+        return len(self.records) - self.outstanding - len(self.failures)

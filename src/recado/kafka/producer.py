@@ -1,0 +1,143 @@
+"""The producer on a real cluster: one client, one thread that serves its delivery reports."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Producer as Client
+
+from recado.errors import Backpressure, RecadoError
+from recado.kafka.abstract import Message
+from recado.kafka.delivery import Delivery, Position
+from recado.kafka.failures import client_failure, delivery_failure, is_unreachable
+
+__all__ = ["KafkaProducer"]
+
+log = structlog.get_logger(__name__)
+
+#: Longest rest of the report thread between two looks at whether it shall stop, in seconds.
+POLL_S = 0.1
+
+QUEUE_FULL = "The producer's queue is full: Kafka takes records slower than they come."
+
+
+class KafkaProducer:
+    """Writes records to a real cluster (the contract is ``abstract.Producer``).
+
+    ``on_unreachable`` is called, from any thread, when librdkafka says that no broker answers.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        *,
+        on_unreachable: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_unreachable = on_unreachable
+        # What could not even be queued is reported by the report thread too: one writer per delivery.
+        self._refused: deque[tuple[Delivery, int, RecadoError]] = deque()
+        try:
+            self.client = Client({**config, "error_cb": self._on_error}, logger=logging.getLogger("librdkafka"))
+        except KafkaException as error:
+            raise client_failure(error, "the producer's settings") from error
+        self._closing = threading.Event()
+        # Whoever holds this serves reports, so that each delivery has one writer.
+        self._serving = threading.Lock()
+        self._handed_back = threading.Event()
+        self._handed_back.set()
+        self._reports = threading.Thread(target=self._serve_reports, name="recado-reports", daemon=True)
+        self._reports.start()
+
+    def send(self, delivery: Delivery) -> None:
+        """Queue the delivery's records in their order (see ``abstract.Producer``)."""
+        produce = self.client.produce
+        settle = delivery.settle
+        for index, record in enumerate(delivery.records):
+            try:
+                produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    on_delivery=partial(_report, settle, index, record.topic),
+                    timestamp=record.timestamp_ms,
+                    headers=list(record.headers),
+                )
+            except BufferError:
+                self._refused.append((delivery, index, Backpressure(QUEUE_FULL)))
+            except KafkaException as error:
+                self._refused.append((delivery, index, delivery_failure(record.topic, error.args[0])))
+
+    def outstanding(self) -> int:
+        """Count the records whose report is still to come."""
+        return len(self.client)
+
+    def close(self, timeout_s: float) -> int:
+        """Flush, stop the report thread, and tell how many records were given up."""
+        deadline = time.monotonic() + timeout_s
+        while (left := self.outstanding()) and time.monotonic() < deadline:
+            time.sleep(0.005)  # reports are served by the report thread meanwhile
+        self._closing.set()
+        self._reports.join(POLL_S * 5)
+        return left
+
+    def take_over(self) -> None:
+        """Let the caller serve the reports by ``serve`` until ``hand_back``."""
+        self._handed_back.clear()
+
+    def hand_back(self) -> None:
+        """Let the report thread serve again."""
+        self._handed_back.set()
+
+    def serve(self) -> None:
+        """Serve the reports that are there, unless the report thread is at it."""
+        if self._serving.acquire(blocking=False):
+            try:
+                self._serve(0)
+            finally:
+                self._serving.release()
+
+    def _serve_reports(self) -> None:
+        while not self._closing.is_set():
+            # Where somebody took over and then got stuck, reports still come, ten times a second.
+            handed_back = self._handed_back.wait(POLL_S)
+            with self._serving:
+                self._serve(POLL_S if handed_back and not self._refused else 0)
+
+    def _serve(self, timeout_s: float) -> None:
+        self.client.poll(timeout_s)
+        while self._refused:
+            delivery, index, error = self._refused.popleft()
+            delivery.settle(index, error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._on_unreachable()
+        log.log(*_level(error), error=error.str(), code=error.name())
+
+
+def _report(
+    settle: Callable[[int, Position | RecadoError], None],
+    index: int,
+    topic: str,
+    error: KafkaError | None,
+    message: Message,
+) -> None:
+    if error is None:
+        settle(index, (message.partition(), message.offset(), message.timestamp()[1]))
+    else:
+        settle(index, delivery_failure(topic, error))
+
+
+def _level(error: KafkaError) -> tuple[int, str]:
+    if error.fatal():
+        return 50, "producer failed for good"
+    return (30, "kafka unreachable") if is_unreachable(error) else (40, "kafka error")

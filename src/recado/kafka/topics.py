@@ -1,0 +1,92 @@
+"""The catalog of topics: refreshed in the background, so that no request waits for metadata."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import ClusterMetadata
+
+__all__ = ["ClusterTopics"]
+
+#: Rest between two refreshes while the cluster answers, in seconds; a new topic is asked for at once.
+REFRESH_S = 10.0
+
+#: Rest between two tries while it does not: the first answer after an outage should come soon.
+RETRY_S = 0.5
+
+#: Longest wait for the cluster's answer, in seconds.
+METADATA_TIMEOUT_S = 2.0
+
+
+class _Lister(Protocol):
+    def list_topics(self, topic: str | None = None, timeout: float = -1) -> ClusterMetadata: ...
+
+
+class ClusterTopics:
+    """Knows the topics of a real cluster (the contract is ``abstract.Topics``)."""
+
+    def __init__(self, client: _Lister) -> None:
+        self._client = client
+        self._partitions: dict[str, int] = {}
+        self._reachable = False
+        self._wake = threading.Event()
+        self._closed = False
+        self._asking = threading.Lock()
+        self._answered_at = float("-inf")
+        self._thread = threading.Thread(target=self._keep_fresh, name="recado-topics", daemon=True)
+        self._thread.start()
+
+    def partitions(self, topic: str) -> int | None:
+        """The topic's partition count as last seen, or None."""
+        return self._partitions.get(topic)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the cluster answered last time."""
+        return self._reachable
+
+    def names(self) -> list[str]:
+        """Every topic last seen, sorted."""
+        return sorted(self._partitions)
+
+    def mark_unreachable(self) -> None:
+        """Believe a client that says no broker answers, until the next refresh succeeds."""
+        self._reachable = False
+        self._wake.set()
+
+    def refresh(self) -> bool:
+        """Ask the cluster now. Callers that come while one asks share its answer."""
+        called_at = time.monotonic()
+        with self._asking:
+            if self._answered_at < called_at:
+                self._ask()
+            return self._reachable
+
+    def close(self) -> None:
+        """Stop refreshing."""
+        self._closed = True
+        self._wake.set()
+
+    def _ask(self) -> None:
+        asked_at = time.monotonic()
+        try:
+            found = self._client.list_topics(timeout=METADATA_TIMEOUT_S)
+        except KafkaException:
+            self._reachable = False
+            return
+        self._partitions = {
+            name: len(topic.partitions) for name, topic in found.topics.items() if topic.error is None
+        }
+        self._reachable = True
+        self._answered_at = asked_at
+
+    def _keep_fresh(self) -> None:
+        while not self._closed:
+            self.refresh()
+            self._wake.wait(REFRESH_S if self._reachable else RETRY_S)
+            self._wake.clear()
+            if not self._closed and not self._reachable:
+                time.sleep(0.05)  # several clients may cry at once; one look is enough

@@ -1,0 +1,29 @@
+"""The three ends of an attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Done", "Outcome", "RetryAfter", "Stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The handler returned: the record is done, and its offset may move."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAfter:
+    """The attempt failed; the next one comes after ``delay_s``."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """There is no further attempt: the partition waits at this record, which stays in Kafka uncommitted."""
+
+    reason: str
+
+
+Outcome = Done | RetryAfter | Stopped

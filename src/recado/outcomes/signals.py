@@ -1,0 +1,24 @@
+"""What a handler raises on purpose: signals, not failures, so they are logged without a traceback."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["Reject", "Retry"]
+
+
+class Retry(Exception):
+    """Try this record again after ``delay_s`` seconds (without: as the Backoff says). It counts as an attempt."""
+
+    def __init__(self, reason: str = "", *, delay_s: float | None = None) -> None:
+        if delay_s is not None and not (delay_s >= 0 and math.isfinite(delay_s)):
+            raise ValueError(f"Retry(delay_s={delay_s!r}): it must be 0 or more seconds.")
+        super().__init__(reason or "the handler asked for another attempt")
+        self.delay_s = delay_s
+
+
+class Reject(Exception):
+    """This record can never succeed: no further attempt."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason or "the handler rejected the record")

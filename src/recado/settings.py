@@ -1,0 +1,281 @@
+"""Settings: read once, each with its value and where it came from (command line, environment, file, default)."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from recado.errors import ConfigurationError
+
+__all__ = ["CONFIG_FILE", "Settings", "SettingsSource", "environment_name", "from_process", "is_topic_name", "load"]
+
+#: Read from the working directory when no ``--config`` names another file.
+CONFIG_FILE = "recado.toml"
+
+#: Every setting of recado's own in the environment starts so.
+PREFIX = "RECADO_"
+
+#: Any librdkafka property in the environment starts so; underscores stand for dots.
+KAFKA_PREFIX = "RECADO_KAFKA_"
+
+#: Words in a property's name that mean its value must never be printed.
+SECRET_WORDS = ("password", "secret", "key.pem", "jaas", "token", "private")
+
+_TRUE = {"on", "true", "yes", "1"}
+_FALSE = {"off", "false", "no", "0"}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every setting of recado, checked. Field comments are the documentation that ``recado settings`` prints."""
+
+    #: Kafka brokers to ask first, ``host:port`` separated by commas.
+    bootstrap_servers: str = "localhost:9092"
+    #: Address the gateway listens on.
+    host: str = "127.0.0.1"
+    #: Port the gateway listens on.
+    port: int = 5000
+    #: Topic of a record that names none; the worker's example topic.
+    topic: str = "flask-topic"
+    #: Consumer group of ``worker.py``.
+    group: str = "flask-consumer-group"
+    #: Folder for what recado keeps on this machine (embedded Kafka's data, later the spool).
+    data_dir: Path = Path(".recado")
+    #: Longest wait for the broker's confirmation before an answer, in seconds.
+    wait_s: float = 5.0
+    #: Keep accepted records on disk while Kafka is away. Not built yet: only ``off`` is allowed.
+    spool: bool = False
+    #: Largest record value, in bytes (key and headers are counted too).
+    max_record_bytes: int = 1_048_576
+    #: Largest request body, in bytes, also after decompression.
+    max_body_bytes: int = 33_554_432
+    #: Longest time that a shutdown may take to finish what is in flight, in seconds.
+    drain_s: float = 20.0
+    #: Address of the worker's own health and metrics port.
+    worker_host: str = "127.0.0.1"
+    #: The worker's own health and metrics port; 0 takes any free one. Taken already: the next free one.
+    worker_port: int = 5001
+    #: Version of the embedded Kafka: 4.3.1 or 3.9.1.
+    kafka_version: str = "4.3.1"
+    #: ``human`` or ``json`` lines; ``auto`` is human on a terminal, JSON elsewhere.
+    log_format: str = "auto"
+    #: Least level that is logged: debug, info, warning, error.
+    log_level: str = "info"
+    #: librdkafka properties for every client.
+    kafka: dict[str, str] = {}
+    #: librdkafka properties for producers only; they win over ``kafka``.
+    kafka_producer: dict[str, str] = {}
+    #: librdkafka properties for consumers only; they win over ``kafka``.
+    kafka_consumer: dict[str, str] = {}
+
+
+class SettingsSource(msgspec.Struct, frozen=True):
+    """Loaded settings, and for each (dotted for Kafka properties) the place it came from."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """(name, value for a person's eyes, origin) of every setting, secrets masked."""
+        rows = []
+        for name in _plain_names():
+            value = getattr(self.settings, name)
+            shown = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+            rows.append((name, shown, self.origins.get(name, "default")))
+        for table in _KAFKA_TABLES:
+            for key, value in sorted(getattr(self.settings, table).items()):
+                name = f"{table.replace('_', '.')}.{key}"
+                rows.append((name, "********" if is_secret(key) else value, self.origins.get(name, "default")))
+        return rows
+
+
+_KAFKA_TABLES = ("kafka", "kafka_producer", "kafka_consumer")
+
+
+def _plain_names() -> list[str]:
+    return [name for name in Settings.__struct_fields__ if name not in _KAFKA_TABLES]
+
+
+def is_secret(key: str) -> bool:
+    """Tell whether a librdkafka property's value must be masked."""
+    return any(word in key for word in SECRET_WORDS)
+
+
+def environment_name(name: str) -> str:
+    """The environment variable of a setting: ``wait_s`` → ``RECADO_WAIT_S``."""
+    return PREFIX + name.upper()
+
+
+def load(
+    *,
+    command_line: Mapping[str, Any],
+    environment: Mapping[str, str],
+    directory: Path,
+    config: Path | None = None,
+) -> SettingsSource:
+    """Merge command line > environment > file > default into checked settings.
+
+    ``command_line`` holds only what was given there, by setting name. Raises ConfigurationError that names the
+    key, what is wrong with it and, for an unknown key, the nearest valid one.
+    """
+    values: dict[str, Any] = {table: {} for table in _KAFKA_TABLES}
+    origins: dict[str, str] = {}
+    _merge_file(values, origins, _read_file(directory, config), str(config or CONFIG_FILE))
+    _merge_environment(values, origins, environment)
+    for name, value in command_line.items():
+        values[name] = _converted(name, value, f"--{name.replace('_', '-')}")
+        origins[name] = "command line"
+    settings = msgspec.convert(values, Settings)
+    _check(settings, origins)
+    return SettingsSource(settings, origins)
+
+
+def from_process(command_line: Mapping[str, Any] | None = None, config: Path | None = None) -> SettingsSource:
+    """Load the settings of this process: its environment and working directory. The only reader of either."""
+    return load(command_line=command_line or {}, environment=os.environ, directory=Path.cwd(), config=config)
+
+
+def _read_file(directory: Path, config: Path | None) -> dict[str, Any]:
+    path = config if config is not None else directory / CONFIG_FILE
+    if config is None and not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}.") from error
+
+
+def _merge_file(values: dict[str, Any], origins: dict[str, str], table: dict[str, Any], origin: str) -> None:
+    for key, value in table.items():
+        if key == "kafka":
+            _merge_kafka_file(values, origins, value, origin)
+            continue
+        name = key.lower()
+        if name not in _plain_names():
+            raise ConfigurationError(f"{origin}: unknown setting {key!r}. {_nearest(name, _plain_names())}")
+        values[name] = _converted(name, value, f"{key!r} in {origin}")
+        origins[name] = origin
+
+
+def _merge_kafka_file(values: dict[str, Any], origins: dict[str, str], table: Any, origin: str) -> None:
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{origin}: 'kafka' must be a table of librdkafka properties.")
+    for key, value in table.items():
+        if key in ("producer", "consumer") and isinstance(value, dict):
+            for inner, setting in _flattened(value):
+                values[f"kafka_{key}"][inner] = setting
+                origins[f"kafka.{key}.{inner}"] = origin
+            continue
+        for inner, setting in _flattened({key: value}):
+            values["kafka"][inner] = setting
+            origins[f"kafka.{inner}"] = origin
+
+
+def _flattened(table: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Unquoted TOML keys nest (``security.protocol = …``): join them with dots again."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            pairs += _flattened(value, f"{prefix}{key}.")
+        else:
+            pairs.append((prefix + key, str(value).lower() if isinstance(value, bool) else str(value)))
+    return pairs
+
+
+def _merge_environment(values: dict[str, Any], origins: dict[str, str], environment: Mapping[str, str]) -> None:
+    names = {environment_name(name): name for name in _plain_names()}
+    for variable, value in environment.items():
+        if not variable.startswith(PREFIX):
+            continue
+        if variable in names:
+            values[names[variable]] = _converted(names[variable], value, variable)
+            origins[names[variable]] = variable
+        elif variable.startswith(KAFKA_PREFIX) and len(variable) > len(KAFKA_PREFIX):
+            table, key = _kafka_property(variable)
+            values[table][key] = value
+            origins[f"{table.replace('_', '.')}.{key}"] = variable
+        else:
+            raise ConfigurationError(f"unknown setting {variable}. {_nearest(variable, list(names))}")
+
+
+def _kafka_property(variable: str) -> tuple[str, str]:
+    key = variable[len(KAFKA_PREFIX) :].lower().replace("_", ".")
+    for side in ("producer", "consumer"):
+        if key.startswith(f"{side}."):
+            return f"kafka_{side}", key[len(side) + 1 :]
+    return "kafka", key
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {found[0]}?" if found else "`recado settings` lists them all."
+
+
+def _converted(name: str, value: Any, where: str) -> Any:
+    field = next(f for f in msgspec.structs.fields(Settings) if f.name == name)
+    if field.type is Path:
+        return Path(str(value))
+    if field.type is bool and isinstance(value, str):
+        if value.lower() in _TRUE | _FALSE:
+            return value.lower() in _TRUE
+        raise ConfigurationError(f"{where} is {value!r}; it must be on or off.")
+    try:
+        return msgspec.convert(value, field.type, strict=False)
+    except msgspec.ValidationError as error:
+        kind = {int: "a whole number", float: "a number", str: "text"}.get(field.type, str(field.type))
+        raise ConfigurationError(f"{where} is {value!r}; it must be {kind}.") from error
+
+
+def _check(settings: Settings, origins: Mapping[str, str]) -> None:
+    for problem, name, remedy in _problems(settings):
+        if problem:
+            where = origins.get(name, name)
+            value = getattr(settings, name)
+            label = where if where.startswith(PREFIX) else f"{name} ({where})"
+            raise ConfigurationError(f"{label} is {value!r}; it must be {remedy}.")
+
+
+def _problems(settings: Settings) -> list[tuple[bool, str, str]]:
+    return [
+        (not _is_servers(settings.bootstrap_servers), "bootstrap_servers", "host:port, several separated by commas"),
+        (not 0 <= settings.port <= 65535, "port", "between 0 and 65535"),
+        (not 0 <= settings.worker_port <= 65535, "worker_port", "between 0 and 65535"),
+        (not settings.host, "host", "an address such as 127.0.0.1"),
+        (not 0 < settings.wait_s <= 300, "wait_s", "above 0 and at most 300 seconds"),
+        (settings.spool, "spool", "off: the spool is not built yet"),
+        (not 1 <= settings.max_record_bytes <= 1_000_000_000, "max_record_bytes", "between 1 and 1000000000"),
+        (settings.max_body_bytes < 1, "max_body_bytes", "at least 1"),
+        (not 0 < settings.drain_s <= 3600, "drain_s", "above 0 and at most 3600 seconds"),
+        (settings.kafka_version not in ("4.3.1", "3.9.1"), "kafka_version", "4.3.1 or 3.9.1"),
+        (settings.log_format not in ("auto", "human", "json"), "log_format", "auto, human or json"),
+        (settings.log_level not in ("debug", "info", "warning", "error"), "log_level", "debug, info, warning or error"),
+        (not is_topic_name(settings.topic), "topic", TOPIC_RULE),
+        (not settings.group, "group", "a name"),
+    ]
+
+
+#: Kafka's own rule (org.apache.kafka.common.internals.Topic).
+TOPIC_RULE = "1 to 249 of a-z A-Z 0-9 . _ - and neither . nor .."
+
+_TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}\Z")
+_SERVER = re.compile(r"(?:[A-Za-z]+://)?(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
+
+
+@lru_cache(maxsize=1024)
+def is_topic_name(name: str) -> bool:
+    """Tell whether Kafka allows a topic of this name."""
+    return _TOPIC_NAME.match(name) is not None and name not in (".", "..")
+
+
+def _is_servers(text: str) -> bool:
+    matches = [_SERVER.match(server.strip()) for server in text.split(",")]
+    return all(match and int(match.group(1) or 1) in range(1, 65536) for match in matches)

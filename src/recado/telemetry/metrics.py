@@ -1,0 +1,59 @@
+"""Every metric that recado exposes: its name, labels and meaning stand here and nowhere else."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = [
+    "GATEWAY_IN_FLIGHT",
+    "GATEWAY_RECORDS",
+    "GATEWAY_REQUESTS",
+    "GATEWAY_SECONDS",
+    "KAFKA_REACHABLE",
+    "WORKER_ASSIGNED",
+    "WORKER_ATTEMPTS",
+    "WORKER_COMMITS",
+    "WORKER_IN_FLIGHT",
+    "WORKER_LATE",
+    "WORKER_RECORDS",
+    "WORKER_SECONDS",
+    "WORKER_STOPPED",
+]
+
+#: From half a millisecond (one connection, idle broker) to beyond the longest default wait.
+SECONDS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+GATEWAY_REQUESTS = Counter("recado_gateway_requests_total", "HTTP requests answered.", ["route", "status"])
+GATEWAY_SECONDS = Histogram(
+    "recado_gateway_send_seconds",
+    "From a complete request to its answer, for requests that send.",
+    ["topic"],
+    buckets=SECONDS_BUCKETS,
+)
+GATEWAY_RECORDS = Counter(
+    "recado_gateway_records_total",
+    "Records by fate: delivered, failed (Kafka refused it), unknown (no confirmation in time).",
+    ["topic", "fate"],
+)
+GATEWAY_IN_FLIGHT = Gauge("recado_gateway_in_flight_records", "Records given to Kafka and not yet confirmed.")
+KAFKA_REACHABLE = Gauge("recado_kafka_reachable", "1 while a broker answers, else 0.")
+
+WORKER_RECORDS = Counter(
+    "recado_worker_records_total", "Records by outcome: done, or stopped (its partition waits).", ["topic", "outcome"]
+)
+WORKER_ATTEMPTS = Counter("recado_worker_failed_attempts_total", "Attempts that failed.", ["topic", "error"])
+WORKER_SECONDS = Histogram(
+    "recado_worker_handler_seconds",
+    "Time in the handler; records that one thread handles in one go count once, with their mean.",
+    ["handler"],
+    buckets=SECONDS_BUCKETS,
+)
+WORKER_LATE = Counter(
+    "recado_worker_late_results_total",
+    "Records that were done after their partition had been taken away: dropped, their next owner handles them.",
+    ["topic"],
+)
+WORKER_IN_FLIGHT = Gauge("recado_worker_in_flight_records", "Records taken from Kafka and not yet done.")
+WORKER_ASSIGNED = Gauge("recado_worker_assigned_partitions", "Partitions that this member holds.", ["topic"])
+WORKER_STOPPED = Gauge("recado_worker_stopped_partitions", "Partitions that wait at a failed record.", ["topic"])
+WORKER_COMMITS = Counter("recado_worker_commits_total", "Offset commits by result: ok, failed.", ["result"])

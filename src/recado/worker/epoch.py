@@ -1,0 +1,58 @@
+"""One stay of one partition with this member, from its assignment to its revocation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recado.record import TopicPartition
+from recado.worker.offsets import OffsetTracker
+
+__all__ = ["Epoch", "Stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why and where a partition stands still."""
+
+    offset: int
+    attempt: int
+    reason: str
+
+
+class Epoch:
+    """The state of one stay. Handler threads read ``closed``; everything else belongs to the loop's thread."""
+
+    __slots__ = (
+        "closed",
+        "committed",
+        "fenced",
+        "group",
+        "held_bytes",
+        "partition",
+        "requested",
+        "stop",
+        "topic",
+        "tracker",
+        "where",
+    )
+
+    def __init__(self, where: TopicPartition, group: str) -> None:
+        self.where = where
+        self.topic, self.partition, self.group = where.topic, where.partition, group
+        self.tracker = OffsetTracker()
+        #: Bytes of values that were handed over and are not done.
+        self.held_bytes = 0
+        #: The offset of the last commit asked for, and of the last that Kafka confirmed; None before the first.
+        self.requested: int | None = None
+        self.committed: int | None = None
+        #: Nothing more of it is handed to a handler; what executes now may finish and counts.
+        self.closed = False
+        #: The partition is no longer ours: results that come now are dropped (and counted).
+        self.fenced = False
+        #: Set when its handler failed for good.
+        self.stop: Stop | None = None
+
+    @property
+    def held_records(self) -> int:
+        """Records that were handed over and are not done; none once it is closed (they are let go)."""
+        return 0 if self.closed else self.tracker.pending

@@ -1,0 +1,82 @@
+"""Gathering: records of a partition that a handler takes many at a time."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+from recado.kafka.abstract import Message
+from recado.record import TopicPartition
+from recado.worker.epoch import Epoch
+from recado.worker.run import Run
+
+__all__ = ["Gathering"]
+
+
+class _Basket:
+    """What was gathered of one partition's stay, and whether a batch of it is under way."""
+
+    __slots__ = ("busy", "epoch", "messages", "since")
+
+    def __init__(self, epoch: Epoch) -> None:
+        self.epoch = epoch
+        self.messages: list[Message] = []
+        self.since = 0.0
+        self.busy = 0
+
+
+class Gathering:
+    """Makes batches per partition (the contract is ``lanes.Dispatcher``).
+
+    A batch is ready when it has ``size`` records, or ``wait_s`` after its first came. With an order, a partition
+    has one batch under way at a time.
+    """
+
+    def __init__(
+        self, *, size: int, wait_s: float, ordered: bool, start: Callable[[Run], None], clock: Callable[[], float]
+    ) -> None:
+        self._size, self._wait_s, self._ordered = size, wait_s, ordered
+        self._start, self._clock = start, clock
+        self._lock = threading.Lock()
+        self._baskets: dict[TopicPartition, _Basket] = {}
+
+    def offer(self, epoch: Epoch, messages: list[Message]) -> None:
+        """Add records to their partition's basket."""
+        with self._lock:
+            basket = self._baskets.setdefault(epoch.where, _Basket(epoch))
+            if basket.epoch is not epoch:  # a batch of the earlier stay may still be under way, so ``busy`` stays
+                basket.epoch, basket.messages = epoch, []
+            if not basket.messages:
+                basket.since = self._clock()
+            basket.messages.extend(messages)
+            self._release(basket, self._clock())
+
+    def finish(self, run: Run) -> None:
+        """A batch ended: the next of its partition may start."""
+        with self._lock:
+            basket = self._baskets[run.epoch.where]
+            basket.busy -= 1
+            self._release(basket, self._clock())
+
+    def set_aside(self, run: Run) -> None:
+        """Nothing to split: a batch waits as a whole."""
+
+    def start_due(self, now: float, *, whatever_is_there: bool = False) -> float:
+        """Start the batches whose wait is over; return how many seconds until the next one is."""
+        with self._lock:
+            for basket in self._baskets.values():
+                self._release(basket, math.inf if whatever_is_there else now)
+            waiting = [b.since for b in self._baskets.values() if b.messages and not (b.busy and self._ordered)]
+        return max(0.0, min(waiting) + self._wait_s - now) if waiting else math.inf
+
+    def _release(self, basket: _Basket, now: float) -> None:
+        if basket.epoch.closed:
+            basket.messages = []
+        while basket.messages and not (basket.busy and self._ordered):
+            if len(basket.messages) < self._size and now - basket.since < self._wait_s:
+                return
+            batch, basket.messages = basket.messages[: self._size], basket.messages[self._size :]
+            basket.since = self._clock()
+            basket.busy += 1
+            self._start(Run(basket.epoch, batch))

@@ -1,0 +1,156 @@
+"""Handlers: what a worker's decorator declares, checked at once, and which handler a topic goes to."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recado.errors import HandlerError
+from recado.outcomes.backoff import Backoff, RetryPolicy
+from recado.settings import is_topic_name
+from recado.worker.payload import Payload, payload_of
+
+__all__ = ["Handler", "Handlers", "declare"]
+
+ORDERS = ("key", "partition", "none")
+
+#: More threads than this in one process only fight for the interpreter; use ``--processes`` or ``async def``.
+MAX_THREADS = 1024
+
+#: A batch must fit the worker's budget of records in memory twice over (see ``flow.py``).
+MAX_BATCH = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One declared handler. ``topics`` empty stands for the topic of the settings."""
+
+    call: Callable[[Any], Any]
+    name: str
+    topics: tuple[str, ...]
+    concurrency: int
+    order: str
+    policy: RetryPolicy
+    batch: tuple[int, float] | None
+    is_async: bool
+    payload: Payload
+
+
+def declare(
+    function: Callable[[Any], Any],
+    *,
+    topics: Iterable[str],
+    concurrency: int,
+    order: str,
+    retry: Backoff | Mapping[type[BaseException], Backoff | None] | None,
+    batch: tuple[int, float] | None,
+) -> Handler:
+    """Check a declaration. Raises HandlerError that names the handler and what to change."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    _check_function(function, name)
+    is_async = _is_async(function)
+    if not _is_whole(concurrency) or concurrency < 1:
+        raise HandlerError(f"{name}: concurrency is {concurrency!r}; it must be a whole number of 1 or more.")
+    if not is_async and concurrency > MAX_THREADS:
+        raise HandlerError(f"{name}: concurrency is {concurrency}; a `def` handler may have {MAX_THREADS} threads.")
+    if order not in ORDERS:
+        raise HandlerError(f"{name}: order is {order!r}; it must be one of {', '.join(ORDERS)}.")
+    return Handler(
+        call=function,
+        name=name,
+        topics=_checked_topics(topics, name),
+        concurrency=concurrency,
+        order=order,
+        policy=RetryPolicy.of(retry),
+        batch=_checked_batch(batch, name),
+        is_async=is_async,
+        payload=payload_of(function, many=batch is not None),
+    )
+
+
+class Handlers:
+    """The handlers of one worker. An exact topic name wins over patterns; of patterns the first declared wins."""
+
+    def __init__(self) -> None:
+        self.all: list[Handler] = []
+
+    def add(self, handler: Handler) -> None:
+        """Take a handler up. Raises HandlerError where a topic has one already."""
+        for topic in handler.topics or ("",):
+            for other in self.all:
+                if topic in (other.topics or ("",)):
+                    shown = f"topic {topic!r}" if topic else "the topic of the settings"
+                    raise HandlerError(f"{handler.name}: {shown} is {other.name}'s already.")
+        self.all.append(handler)
+
+    def subscription(self, default_topic: str) -> list[str]:
+        """Every topic name and pattern. Raises HandlerError where the default topic is named twice."""
+        names = [topic for handler in self.all for topic in handler.topics or (default_topic,)]
+        if len(names) > len(set(names)):
+            raise HandlerError(f"topic {default_topic!r}, which RECADO_TOPIC names, has two handlers.")
+        return names
+
+    def find(self, topic: str, default_topic: str) -> Handler | None:
+        """The handler of a topic, or None."""
+        for handler in self.all:
+            if topic in (handler.topics or (default_topic,)):
+                return handler
+        for handler in self.all:
+            if any(pattern.startswith("^") and re.match(pattern, topic) for pattern in handler.topics):
+                return handler
+        return None
+
+
+def _check_function(function: Any, name: str) -> None:
+    if not callable(function):
+        raise HandlerError(f"{function!r} is no function; use @worker.handler(…) above a function.")
+    if inspect.isclass(function):
+        raise HandlerError(f"{name}: a class is no handler; decorate a function.")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerError(f"{name}: a generator is no handler, its body would never run; use return, not yield.")
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # not a test for being callable
+
+
+def _checked_topics(topics: Iterable[str], name: str) -> tuple[str, ...]:
+    flat: list[str] = []
+    for topic in topics:
+        flat.extend([topic] if isinstance(topic, str) else topic)
+    for topic in flat:
+        _check_topic(topic, name)
+    if len(set(flat)) < len(flat):
+        raise HandlerError(f"{name}: a topic is named twice: {', '.join(flat)}.")
+    return tuple(flat)
+
+
+def _check_topic(topic: Any, name: str) -> None:
+    if not isinstance(topic, str):
+        raise HandlerError(f"{name}: {topic!r} is no topic; give names or a pattern that starts with ^.")
+    if not topic.startswith("^"):
+        if not is_topic_name(topic):
+            raise HandlerError(f"{name}: {topic!r} is no topic name. (A pattern starts with ^.)")
+        return
+    try:
+        re.compile(topic)
+    except re.error as error:
+        raise HandlerError(f"{name}: the pattern {topic!r} is no regular expression: {error}.") from error
+
+
+def _checked_batch(batch: Any, name: str) -> tuple[int, float] | None:
+    if batch is None:
+        return None
+    good = isinstance(batch, tuple) and len(batch) == 2 and _is_whole(batch[0]) and isinstance(batch[1], (int, float))
+    if not good or not 1 <= batch[0] <= MAX_BATCH or not 0 <= batch[1] < math.inf:
+        rule = f"(size, wait_s): 1 to {MAX_BATCH} records, and how many seconds to wait for them"
+        raise HandlerError(f"{name}: batch is {batch!r}; it must be {rule}.")
+    return batch[0], float(batch[1])
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

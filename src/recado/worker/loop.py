@@ -1,0 +1,126 @@
+"""The loop: poll, offer, settle, commit."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+import structlog
+
+from recado.kafka.abstract import Consumer, Message
+from recado.record import TopicPartition
+from recado.telemetry.metrics import WORKER_IN_FLIGHT
+from recado.worker.commits import Commits
+from recado.worker.delays import Delays
+from recado.worker.epoch import Epoch
+from recado.worker.flow import Flow
+from recado.worker.holdings import Holdings
+from recado.worker.rebalance import Rebalance
+from recado.worker.settlement import Settlement
+from recado.worker.stop import StopRequest
+
+__all__ = ["Loop"]
+
+log = structlog.get_logger(__name__)
+
+#: Longest wait for records in seconds while nothing is under way.
+IDLE_S = 0.1
+
+#: The same while handlers are at work, whose results want settling.
+BUSY_S = 0.02
+
+#: Rest while there is no room to read, in seconds.
+FULL_S = 0.005
+
+#: A run that has been executing for two of these looks makes place for others that wait.
+TURN_S = 0.1
+
+
+class Loop:
+    """Runs on one thread, which never runs users' code: so polling never stops, however slow a handler is."""
+
+    def __init__(
+        self,
+        *,
+        consumer: Consumer,
+        holdings: Holdings,
+        settlement: Settlement,
+        delays: Delays,
+        commits: Commits,
+        flow: Flow,
+        rebalance: Rebalance,
+        stop: StopRequest,
+    ) -> None:
+        self._consumer = consumer
+        self._holdings = holdings
+        self._settlement = settlement
+        self._delays = delays
+        self._commits = commits
+        self._flow = flow
+        self._rebalance = rebalance
+        self._stop = stop
+        self._turn_at = 0.0
+        self._wait_s = IDLE_S
+
+    def run(self, topics: Sequence[str]) -> None:
+        """Work until a stop is requested. Raises what makes going on senseless (NotAllowed, ConfigurationError)."""
+        self._consumer.subscribe(topics, self._rebalance)
+        while not self._stop.requested:
+            messages = self._poll()
+            self._offer(messages)
+            self._settlement.settle()
+            self._start_due()
+            self._flow.adjust()
+            self._commits.commit_some()
+
+    def _poll(self) -> list[Message]:
+        room = self._flow.room()
+        if room:
+            return self._consumer.consume(room, self._wait_s)
+        time.sleep(FULL_S)
+        return []
+
+    def _offer(self, messages: list[Message]) -> None:
+        by_partition: defaultdict[tuple[str, int], list[Message]] = defaultdict(list)
+        for message in messages:
+            by_partition[message.topic(), message.partition()].append(message)
+        for (topic, partition), found in by_partition.items():
+            epoch = self._holdings.get(TopicPartition(topic, partition))
+            if epoch is None or epoch.closed:
+                continue  # not ours (any more), or standing still: not committed, so it comes again
+            offsets = [message.offset() for message in found]
+            if offsets[0] <= epoch.tracker.last:
+                epoch = self._begin_again(epoch.where, offsets[0], epoch.tracker.last)
+            epoch.tracker.deliver(offsets)
+            epoch.held_bytes += sum(map(len, found))
+            self._holdings.runner(topic).lanes.offer(epoch, found)
+
+    def _begin_again(self, where: TopicPartition, offset: int, last: int) -> Epoch:
+        """The log was cut or made anew below what was read already: what was read of the old one is void."""
+        log.warning("offsets went back", topic=where.topic, partition=where.partition, offset=offset, was=last)
+        self._rebalance.on_lost([where])
+        return self._holdings.open(where)
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for run in self._delays.pop_due(now):
+            self._holdings.runner(run.epoch.topic).put(run)
+        starving = self._flow.room() == 0
+        waits = [r.lanes.start_due(now, whatever_is_there=starving) for r in self._holdings.runners]
+        busy = any(epoch.held_records for epoch in self._holdings.epochs.values())
+        self._wait_s = min(BUSY_S if busy else IDLE_S, self._delays.wait_s(now), *waits)
+        if now >= self._turn_at:
+            self._turn_at = now + TURN_S
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        """Where runs wait for a thread, one that has been executing for long goes back to the end of the queue."""
+        held = 0
+        for runner in self._holdings.runners:
+            crowded = runner.waiting() > 0
+            for run in runner.executing():
+                run.halt = run.halt or (crowded and run.seen)
+                run.seen = True
+        held = sum(epoch.held_records for epoch in self._holdings.epochs.values())
+        WORKER_IN_FLIGHT.set(held)

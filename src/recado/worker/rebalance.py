@@ -1,0 +1,96 @@
+"""Rebalance: what happens when partitions come and go; every method runs inside the consumer's ``consume``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from recado.record import TopicPartition
+from recado.worker.commits import Commits
+from recado.worker.flow import Flow
+from recado.worker.holdings import Holdings
+from recado.worker.settlement import Settlement
+from recado.worker.stop import StopRequest
+
+__all__ = ["Rebalance"]
+
+log = structlog.get_logger(__name__)
+
+#: Rest between two looks whether handlers are through, in seconds.
+LOOK_EVERY_S = 0.002
+
+
+class Rebalance:
+    """Opens and ends the stays of partitions (the contract is ``abstract.PartitionListener``)."""
+
+    def __init__(
+        self,
+        *,
+        holdings: Holdings,
+        settlement: Settlement,
+        commits: Commits,
+        flow: Flow,
+        stop: StopRequest,
+        drain_s: float,
+    ) -> None:
+        self._holdings = holdings
+        self._settlement = settlement
+        self._commits = commits
+        self._flow = flow
+        self._stop = stop
+        self._drain_s = drain_s
+
+    def on_assign(self, partitions: Sequence[TopicPartition]) -> None:
+        """Begin an epoch for each."""
+        self._holdings.joined = True
+        for where in partitions:
+            self._holdings.open(where)
+        log.info("partitions assigned", partitions=_shown(partitions), held=len(self._holdings.epochs))
+
+    def on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
+        """Finish what executes, commit, then fence: in this order, so that what was done is not done again."""
+        epochs = [epoch for where in partitions if (epoch := self._holdings.get(where))]
+        self._holdings.close(epochs)
+        self._settlement.release_closed()
+        deadline = time.monotonic() + self._drain_s
+        while self._holdings.executing(epochs) and time.monotonic() < deadline and not self._stop.hurried:
+            time.sleep(LOOK_EVERY_S)
+        self._settlement.settle()
+        self._commits.commit_all(epochs)
+        for run in self._holdings.executing(epochs):
+            log.warning(
+                "partition revoked while a handler is at work",
+                topic=run.epoch.topic,
+                partition=run.epoch.partition,
+                offset=run.messages[run.at].offset() if run.at < len(run.messages) else None,
+                remedy="its next owner handles this record again; give handlers less to do, or RECADO_DRAIN_S more",
+            )
+        self._let_go(partitions, "partitions revoked")
+
+    def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """Someone else has them already: drop what comes, commit nothing."""
+        self._let_go(partitions, "partitions lost")
+        self._settlement.release_closed()
+
+    def on_end(self, partition: TopicPartition, offset: int) -> None:
+        """Remember the end, so that a tail of transaction markers is no lag."""
+        epoch = self._holdings.get(partition)
+        if epoch is not None and not epoch.closed:  # what a closed one reads is dropped, so its end says nothing
+            epoch.tracker.reached_end(offset)
+
+    def on_commit(self, offsets: Mapping[TopicPartition, int], ok: bool) -> None:
+        """Pass on what came of a commit."""
+        self._commits.told(offsets, ok)
+
+    def _let_go(self, partitions: Sequence[TopicPartition], event: str) -> None:
+        epochs = [epoch for where in partitions if (epoch := self._holdings.get(where))]
+        self._holdings.close(epochs)
+        self._holdings.fence(epochs)
+        self._flow.forget(epochs)
+        log.info(event, partitions=_shown(partitions), held=len(self._holdings.epochs))
+
+
+def _shown(partitions: Sequence[TopicPartition]) -> str:
+    return " ".join(f"{topic}/{partition}" for topic, partition in partitions) or "none"

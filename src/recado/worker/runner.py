@@ -1,0 +1,76 @@
+"""A runner: one handler at work, and what threads and tasks do alike."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections import deque
+from typing import Any, Protocol
+
+from recado.errors import HandlerError, Undecodable
+from recado.worker.gather import Gathering
+from recado.worker.handlers import Handler
+from recado.worker.lanes import Dispatcher, Lanes
+from recado.worker.run import Run
+
+__all__ = ["Runner", "decoded", "dispatcher", "leave", "refuse"]
+
+
+class Runner(Protocol):
+    """One handler at work: its lanes, and the threads or tasks that take runs from them."""
+
+    handler: Handler
+    lanes: Dispatcher
+
+    def start(self) -> None: ...
+
+    def put(self, run: Run, /) -> None:
+        """Queue a run (any thread)."""
+
+    def waiting(self) -> int:
+        """How many runs wait for a thread, about."""
+
+    def executing(self) -> list[Run]:
+        """The runs that threads are at now."""
+
+    def stop(self) -> None:
+        """Take nothing more; what executes goes on (threads cannot be killed)."""
+
+
+def dispatcher(handler: Handler, runner: Runner) -> Dispatcher:
+    """The lanes that a handler's declaration asks for."""
+    if handler.batch is not None:
+        size, wait_s = handler.batch
+        ordered = handler.order != "none"
+        return Gathering(size=size, wait_s=wait_s, ordered=ordered, start=runner.put, clock=time.monotonic)
+    return Lanes(order=handler.order, coarse=handler.concurrency == 1, start=runner.put)
+
+
+def leave(run: Run, runner: Runner, returned: deque[Run]) -> None:
+    """A thread is through with a run: it failed, was asked to stop in between, or is at its end."""
+    if run.error is None:
+        if run.halt and run.at < len(run.messages) and not run.epoch.closed:
+            run.halt = False
+            runner.put(run)
+        else:
+            runner.lanes.finish(run)
+    returned.append(run)
+
+
+def decoded(handler: Handler, run: Run) -> tuple[list[Any], Undecodable | None]:
+    """A batch's arguments up to its end or its first undecodable record."""
+    arguments: list[Any] = []
+    for message in run.messages[run.at :]:
+        try:
+            arguments.append(handler.payload(message, run.epoch, run.attempt))
+        except Undecodable as error:
+            return arguments, error
+    return arguments, None
+
+
+def refuse(result: Any) -> None:
+    """A coroutine that nobody awaits has done nothing: never take it for success."""
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise HandlerError("it returned an awaitable that nobody would await; declare it with `async def`")

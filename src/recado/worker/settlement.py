@@ -1,0 +1,132 @@
+"""Settling: what threads have done goes into the offset trackers, what failed is decided about."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+
+import structlog
+
+from recado.outcomes.decide import decide, describe
+from recado.outcomes.outcome import RetryAfter, Stopped
+from recado.outcomes.signals import Reject, Retry
+from recado.telemetry.metrics import WORKER_ATTEMPTS, WORKER_LATE, WORKER_RECORDS, WORKER_SECONDS
+from recado.worker.delays import Delays
+from recado.worker.epoch import Stop
+from recado.worker.holdings import Holdings
+from recado.worker.run import Run
+
+__all__ = ["Settlement"]
+
+log = structlog.get_logger(__name__)
+
+#: What to do about a stopped partition, said with every stop.
+REMEDY = "fix the handler and restart; nothing is lost"
+
+
+class Settlement:
+    """Takes back from the threads what they are through with. Loop thread only."""
+
+    def __init__(
+        self,
+        *,
+        holdings: Holdings,
+        returned: deque[Run],
+        delays: Delays,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        self._holdings = holdings
+        self._returned = returned
+        self._delays = delays
+        self._clock = clock
+        self._chance = chance
+
+    def settle(self) -> None:
+        """Count what is done so far, also in runs that are still executing, and decide about what failed."""
+        done: Counter[str] = Counter()
+        for _ in range(len(self._returned)):
+            run = self._returned.popleft()
+            self._count(run, done)
+            self._observe(run)
+            if run.error is not None:
+                self._decide(run)
+        for run in self._holdings.executing():
+            self._count(run, done)
+        for topic, count in done.items():
+            WORKER_RECORDS.labels(topic, "done").inc(count)
+
+    def release_closed(self) -> None:
+        """End the waits of closed partitions: their records stay not done."""
+        for run in self._delays.pop_closed():
+            self._holdings.runner(run.epoch.topic).lanes.finish(run)
+
+    def _count(self, run: Run, done: Counter[str]) -> None:
+        at, epoch = run.at, run.epoch
+        if at <= run.settled:
+            return
+        messages = run.messages[run.settled : at]
+        run.settled = at
+        if epoch.fenced:
+            WORKER_LATE.labels(epoch.topic).inc(len(messages))
+            log.warning("late result dropped", topic=epoch.topic, partition=epoch.partition, records=len(messages))
+            return
+        epoch.tracker.done([message.offset() for message in messages])
+        epoch.held_bytes -= sum(map(len, messages))
+        done[epoch.topic] += len(messages)
+
+    def _observe(self, run: Run) -> None:
+        if run.handled:
+            name = self._holdings.runner(run.epoch.topic).handler.name
+            WORKER_SECONDS.labels(name).observe(run.spent_s / run.handled)
+            run.handled = 0
+
+    def _decide(self, run: Run) -> None:
+        error, run.error = run.error, None
+        epoch, runner = run.epoch, self._holdings.runner(run.epoch.topic)
+        assert error is not None
+        outcome = decide(error, attempt=run.attempt, policy=runner.handler.policy, chance=self._chance())
+        WORKER_ATTEMPTS.labels(epoch.topic, type(error).__name__).inc()
+        self._say(run, error, outcome)
+        if isinstance(outcome, RetryAfter) and not epoch.closed:
+            run.attempt += 1
+            runner.lanes.set_aside(run)
+            self._delays.push(run, self._clock() + outcome.delay_s)
+            return
+        if isinstance(outcome, Stopped) and not epoch.closed:
+            self._stop(run, error, outcome)
+        runner.lanes.finish(run)
+
+    def _stop(self, run: Run, error: BaseException, outcome: Stopped) -> None:
+        epoch, message = run.epoch, run.messages[run.at]
+        self._holdings.halt(epoch, Stop(message.offset(), run.attempt, outcome.reason))
+        self.release_closed()
+        WORKER_RECORDS.labels(epoch.topic, "stopped").inc()
+        log.error(
+            "partition stopped",
+            topic=epoch.topic,
+            partition=epoch.partition,
+            offset=message.offset(),
+            attempt=run.attempt,
+            key=message.key(),
+            reason=outcome.reason,
+            error=describe(error),
+            remedy=REMEDY,
+        )
+
+    def _say(self, run: Run, error: BaseException, outcome: RetryAfter | Stopped) -> None:
+        epoch, message = run.epoch, run.messages[run.at]
+        facts = {
+            "topic": epoch.topic,
+            "partition": epoch.partition,
+            "offset": message.offset(),
+            "attempt": run.attempt,
+            "key": message.key(),
+            "error": describe(error),
+        }
+        if isinstance(outcome, RetryAfter):
+            facts["retry_in_s"] = round(outcome.delay_s, 3)
+        if isinstance(error, (Retry, Reject)):
+            log.info("retry asked for" if isinstance(error, Retry) else "record rejected", **facts)
+        else:
+            log.warning("attempt failed", **facts, exc_info=error)

@@ -1,0 +1,116 @@
+"""Runs an ``async def`` handler in tasks of one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+
+from recado.worker.handlers import Handler
+from recado.worker.run import Run
+from recado.worker.runner import decoded, dispatcher, leave
+
+__all__ = ["TaskRunner"]
+
+
+class TaskRunner:
+    """Runs an ``async def`` handler in ``concurrency`` tasks of one event loop, in a thread of its own."""
+
+    def __init__(self, handler: Handler, returned: deque[Run]) -> None:
+        self.handler = handler
+        self._returned = returned
+        self._queue: deque[Run] = deque()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._slots: list[Run | None] = [None] * handler.concurrency
+        self._loop = asyncio.new_event_loop()
+        self._waking = self._stopped = False
+        self.lanes = dispatcher(handler, self)
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._serve, name=f"recado-{self.handler.name}", daemon=True).start()
+
+    def put(self, run: Run) -> None:
+        """Queue a run; the event loop is woken once for many."""
+        self._queue.append(run)
+        if not self._waking:
+            self._waking = True
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def waiting(self) -> int:
+        """How many runs wait for a task."""
+        return len(self._queue)
+
+    def executing(self) -> list[Run]:
+        """The runs that tasks are at now."""
+        return [run for run in self._slots if run is not None]
+
+    def stop(self) -> None:
+        """Let every task end when it comes to the end of the queue; then the event loop ends."""
+        self._stopped = True
+        self._loop.call_soon_threadsafe(self._wake)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        tasks = [self._loop.create_task(self._serve_slot(slot)) for slot in range(len(self._slots))]
+        self._loop.run_until_complete(asyncio.gather(*tasks))
+        self._loop.close()
+
+    def _wake(self) -> None:
+        # Before the look at the queue: what is put from now on wakes again.
+        self._waking = False
+        for _ in range(len(self._idle) if self._stopped else min(len(self._queue), len(self._idle))):
+            idle = self._idle.popleft()
+            if not idle.done():
+                idle.set_result(None)
+
+    async def _next(self) -> Run | None:
+        while not self._queue:
+            if self._stopped:
+                return None
+            idle = self._loop.create_future()
+            self._idle.append(idle)
+            await idle
+        return self._queue.popleft()
+
+    async def _serve_slot(self, slot: int) -> None:
+        handle = self._handle_many if self.handler.batch else self._handle_each
+        while (run := await self._next()) is not None:
+            self._slots[slot] = run  # before the look at ``closed``, as in ThreadRunner
+            if not run.epoch.closed:
+                began, before = time.perf_counter(), run.at
+                await handle(run)
+                run.spent_s, run.handled = time.perf_counter() - began, run.at - before
+            leave(run, self, self._returned)
+            self._slots[slot] = run = None
+
+    async def _handle_each(self, run: Run) -> None:
+        call, payload, epoch, messages = self.handler.call, self.handler.payload, run.epoch, run.messages
+        attempt = run.attempt
+        try:
+            for at in range(run.at, len(messages)):
+                run.at = at
+                if run.halt:
+                    break
+                await call(payload(messages[at], epoch, attempt))
+                attempt = 1
+            else:
+                run.at = len(messages)
+        except GeneratorExit:
+            raise  # the interpreter ends and takes this coroutine away
+        except BaseException as error:  # a cancellation too: the record is not done
+            run.error = error
+        run.attempt = attempt
+
+    async def _handle_many(self, run: Run) -> None:
+        try:
+            arguments, undecodable = decoded(self.handler, run)
+            if arguments:
+                await self.handler.call(arguments)
+                run.at += len(arguments)
+            run.error = undecodable
+        except GeneratorExit:
+            raise  # the interpreter ends and takes this coroutine away
+        except BaseException as error:  # a cancellation too: none of the batch is done
+            run.error = error

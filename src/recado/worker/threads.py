@@ -1,0 +1,82 @@
+"""Runs a ``def`` handler in threads."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+
+from recado.worker.handlers import Handler
+from recado.worker.run import Run
+from recado.worker.runner import decoded, dispatcher, leave, refuse
+
+__all__ = ["ThreadRunner"]
+
+
+class ThreadRunner:
+    """Runs a ``def`` handler in ``concurrency`` threads."""
+
+    def __init__(self, handler: Handler, returned: deque[Run]) -> None:
+        self.handler = handler
+        self._returned = returned
+        self._queue: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._slots: list[Run | None] = [None] * handler.concurrency
+        self.put = self._queue.put
+        self.waiting = self._queue.qsize
+        self.lanes = dispatcher(handler, self)
+
+    def start(self) -> None:
+        """Start the threads; daemons, because one that hangs must not keep the process from ending."""
+        for slot in range(len(self._slots)):
+            name = f"recado-{self.handler.name}-{slot}"
+            threading.Thread(target=self._serve, args=(slot,), name=name, daemon=True).start()
+
+    def executing(self) -> list[Run]:
+        """The runs that threads are at now."""
+        return [run for run in self._slots if run is not None]
+
+    def stop(self) -> None:
+        """Let every thread end when it comes to the end of the queue."""
+        for _ in self._slots:
+            self._queue.put(None)
+
+    def _serve(self, slot: int) -> None:
+        handle = self._handle_many if self.handler.batch else self._handle_each
+        while (run := self._queue.get()) is not None:
+            # In this order: who closes an epoch looks for executing runs afterwards, so one of us sees the other.
+            self._slots[slot] = run
+            if not run.epoch.closed:
+                began, before = time.perf_counter(), run.at
+                handle(run)
+                run.spent_s, run.handled = time.perf_counter() - began, run.at - before
+            leave(run, self, self._returned)
+            self._slots[slot] = run = None
+
+    def _handle_each(self, run: Run) -> None:
+        call, payload, epoch, messages = self.handler.call, self.handler.payload, run.epoch, run.messages
+        attempt = run.attempt
+        try:
+            for at in range(run.at, len(messages)):
+                run.at = at
+                if run.halt:
+                    break
+                result = call(payload(messages[at], epoch, attempt))
+                if result is not None:
+                    refuse(result)
+                attempt = 1
+            else:
+                run.at = len(messages)
+        except BaseException as error:  # whatever it is, the record is not done
+            run.error = error
+        run.attempt = attempt
+
+    def _handle_many(self, run: Run) -> None:
+        try:
+            arguments, undecodable = decoded(self.handler, run)
+            if arguments:
+                refuse(self.handler.call(arguments))
+                run.at += len(arguments)
+            run.error = undecodable
+        except BaseException as error:  # whatever it is, none of the batch is done
+            run.error = error

@@ -1,0 +1,2 @@
+def test_a(kafka, topic):
+    assert topic(3)
