@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from recado.gateway.api import blueprint, create_app
 from recado.record import Record
 
-__all__ = ["Record", "blueprint", "create_app"]
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["Record", "blueprint", "create_app", "serve"]
+
+
+def serve(app: Flask) -> None:
+    """Serve a Flask app that has recado's blueprint, until SIGTERM or Ctrl-C; then exit the process (0, 2 or 3)."""
+    from recado.cli.gateway import serve as run  # the command line wires it; a library user never needs it
+
+    run(app)

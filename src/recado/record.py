@@ -77,7 +77,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     id: str
     key: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: list[tuple[str, bytes]] = []
     #: -1 lets the producer's partitioner choose.
     partition: int = -1
     #: 0 lets the producer stamp the record when it takes it.

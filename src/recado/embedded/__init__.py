@@ -10,5 +10,16 @@ from recado.embedded.config import Security
 from recado.embedded.pins import VERSIONS
 from recado.embedded.progress import Progress, ProgressCallback
 from recado.embedded.status import BrokerStatus, Status
+from recado.embedded.tools import TOOL_NAMES, run_tool
 
-__all__ = ["VERSIONS", "BrokerStatus", "EmbeddedKafka", "Progress", "ProgressCallback", "Security", "Status"]
+__all__ = [
+    "TOOL_NAMES",
+    "VERSIONS",
+    "BrokerStatus",
+    "EmbeddedKafka",
+    "Progress",
+    "ProgressCallback",
+    "Security",
+    "Status",
+    "run_tool",
+]

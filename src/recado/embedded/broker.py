@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +13,9 @@ from typing import Self
 
 from recado.embedded import cluster as records
 from recado.embedded import jars, lock
+from recado.embedded.archive import Archive
 from recado.embedded.cluster import Cluster, Wish
-from recado.embedded.config import Security
+from recado.embedded.config import Node, Security
 from recado.embedded.fleet import Fleet
 from recado.embedded.java import find_java
 from recado.embedded.launch import Runtime
@@ -61,7 +62,7 @@ class EmbeddedKafka:
             require_expressible(security)
         self._wish = Wish(version, brokers, port, host, security is not None)
         self._environment = java_env
-        self._cache_dir = cache_dir or jars.default_cache_dir(java_env)
+        self._cache_dir = (cache_dir or jars.default_cache_dir(java_env)).absolute()
         self._data_dir = data_dir.absolute()
         self._folder = self._data_dir / "kafka"
         self._fleet = Fleet(self._folder, environment=java_env, security=security, properties=properties)
@@ -89,12 +90,10 @@ class EmbeddedKafka:
                 cluster = records.plan(cluster, self._wish)
             stopped = [node for node in cluster.nodes if node not in running]
             if stopped:
-                runtime = self._runtime(cluster.version, progress)
                 self._folder.mkdir(parents=True, exist_ok=True)
                 records.save(cluster, self._folder)
-                self._fleet.launch(cluster, stopped, runtime, leashed=self._leashed, progress=progress)
-            else:
-                self._fleet.await_ready(cluster)
+                self._launch(cluster, stopped, progress)
+            self._fleet.await_ready(cluster, cluster.nodes)
         self._started = self._started or bool(stopped)
         progress(Progress("ready", cluster.bootstrap_servers))
         return bool(stopped)
@@ -136,14 +135,14 @@ class EmbeddedKafka:
     def restart_broker(self, broker_id: int, timeout_s: float = _STOP_TIMEOUT_S) -> None:
         """Stop one broker cleanly if it runs (killed after ``timeout_s``), start it, block until it takes part.
 
-        Every other broker must run and answer; `start` brings back all that are missing.
+        Of three brokers another one must run meanwhile: alone it has no quorum. `start` brings back all that are
+        missing.
         """
         with self._exclusive():
             cluster = self._recorded()
             node = cluster.node(broker_id)
             self._fleet.end([node], timeout_s=timeout_s)
-            runtime = self._runtime(cluster.version, silent)
-            self._fleet.launch(cluster, [node], runtime, leashed=self._leashed, progress=silent)
+            self._launch(cluster, [node], silent)
 
     def __enter__(self) -> Self:
         self.start()
@@ -155,17 +154,23 @@ class EmbeddedKafka:
         if self._started:
             self.stop()
 
-    def _runtime(self, version: str, progress: ProgressCallback) -> Runtime:
+    def _launch(self, cluster: Cluster, nodes: Sequence[Node], progress: ProgressCallback) -> None:
         java = find_java(self._environment)
         progress(Progress("java", f"Java {java.major} from {java.origin}"))
-        return Runtime(java, version, jars.ensure(version, self._cache_dir, progress=progress))
+        class_path = jars.ensure(cluster.version, self._cache_dir, progress=progress)
+        archive = Archive(self._cache_dir / cluster.version, java)
+        runtime = Runtime(java, cluster.version, class_path, archive.path)
+        class_list = archive.class_list() if runtime.archive is None and self._leashed else None
+        self._fleet.launch(cluster, nodes, runtime, leashed=self._leashed, progress=progress, class_list=class_list)
+        if class_list is not None:
+            archive.build(runtime, self._environment)
 
     def _stop(self, timeout_s: float, progress: ProgressCallback) -> bool:
         cluster = records.load(self._folder)
-        if cluster is None:
-            return False
-        progress(Progress("stop", cluster.bootstrap_servers))
         self._started = False
+        if cluster is None or not any(self._fleet.process(node) for node in cluster.nodes):
+            return False
+        progress(Progress("stop", f"Kafka on {cluster.bootstrap_servers}"))
         return self._fleet.end(cluster.nodes, timeout_s=timeout_s) > 0
 
     def _recorded(self) -> Cluster:
@@ -182,6 +187,8 @@ class EmbeddedKafka:
                 yield
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise EmbeddedKafkaError(f"The disk that holds {self._folder} is full: make room and try again.") from error
+                raise EmbeddedKafkaError(
+                    f"The disk that holds {self._folder} is full: make room and try again."
+                ) from error
             where = error.filename or self._folder
             raise EmbeddedKafkaError(f"The embedded Kafka failed at {where}: {error.strerror or error}.") from error

@@ -28,7 +28,7 @@ class Security:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One broker, which is a controller too, and its ports on loopback. ``internal_port`` is 0 where clients' serves."""
+    """One broker, a controller too, and its ports on loopback; ``internal_port`` is 0 where the clients' serves."""
 
     id: int
     port: int

@@ -13,7 +13,6 @@ from recado.embedded import process, server_log, wire
 from recado.embedded.cluster import Cluster
 from recado.embedded.config import Node, Security
 from recado.embedded.launch import Runtime
-from recado.embedded.ports import LOOPBACK
 from recado.embedded.process import Process
 from recado.embedded.progress import Progress, ProgressCallback
 from recado.embedded.status import BrokerStatus
@@ -66,20 +65,30 @@ class Fleet:
         log = self._files(node).log
         if running is None:
             return BrokerStatus(node.id, address, "stopped", None, log)
-        answers = wire.answers(wire.Address(LOOPBACK, node.plain_port))
+        answers = wire.answers(wire.Address(node.plain_port))
         return BrokerStatus(node.id, address, "answering" if answers else "silent", running.pid, log)
 
     def signal(self, node: Node, signum: signal.Signals) -> None:
         """Send a signal to one broker. Raises EmbeddedKafkaError when it does not run."""
         running = self.process(node)
         if running is None or not running.send(signum):
-            raise EmbeddedKafkaError(f"Broker {node.id} does not run, so it cannot be sent {signum.name}; start it first.")
+            raise EmbeddedKafkaError(
+                f"Broker {node.id} does not run, so it cannot be sent {signum.name}; start it first."
+            )
 
     def launch(
-        self, cluster: Cluster, nodes: Sequence[Node], runtime: Runtime, *, leashed: bool, progress: ProgressCallback
+        self,
+        cluster: Cluster,
+        nodes: Sequence[Node],
+        runtime: Runtime,
+        *,
+        leashed: bool,
+        progress: ProgressCallback,
+        class_list: Path | None = None,
     ) -> None:
-        """Write the files of ``nodes``, format what is not, start them and block until the cluster answers.
+        """Write the files of ``nodes``, format what is not, start them and block until they answer and take part.
 
+        The first of them writes the names of the classes it loads to ``class_list``, if there is one.
         Raises EmbeddedKafkaError, and ends what it started, when one of them dies or does not answer in time.
         """
         self._prepare(cluster, nodes, runtime, progress)
@@ -87,15 +96,14 @@ class Fleet:
         try:
             for node in nodes:
                 progress(Progress("start", f"broker {node.id} on port {node.port}"))
-                started.append(self._spawn(node, runtime, leashed=leashed))
-            self.await_ready(cluster, started)
+                trainee = class_list if node is nodes[0] else None
+                started.append(self._spawn(node, runtime, leashed=leashed, class_list=trainee))
+            self.await_ready(cluster, nodes, started)
         except BaseException:
             self.end([launched.node for launched in started], timeout_s=0)
             raise
 
-    def _prepare(
-        self, cluster: Cluster, nodes: Sequence[Node], runtime: Runtime, progress: ProgressCallback
-    ) -> None:
+    def _prepare(self, cluster: Cluster, nodes: Sequence[Node], runtime: Runtime, progress: ProgressCallback) -> None:
         for node in nodes:
             write_files(
                 self._files(node),
@@ -117,29 +125,32 @@ class Fleet:
         with ThreadPoolExecutor(len(fresh)) as pool:
             list(pool.map(format_one, fresh))
 
-    def _spawn(self, node: Node, runtime: Runtime, *, leashed: bool) -> _Launched:
+    def _spawn(self, node: Node, runtime: Runtime, *, leashed: bool, class_list: Path | None) -> _Launched:
         files = self._files(node)
         server_log.rotate(files.log)
         log_start_bytes = files.log.stat().st_size if files.log.exists() else 0
-        command = runtime.broker(files.properties, files.log_config)
+        command = runtime.broker(files.properties, files.log_config, class_list=class_list)
         born = process.spawn(command, log=files.log, folder=files.path, environment=self._environment, leashed=leashed)
         process.save(born, files.pid_file)
         return _Launched(node, born, log_start_bytes)
 
-    def await_ready(self, cluster: Cluster, started: Iterable[_Launched] = ()) -> None:
-        """Block until every broker answers on the clients' listener and takes part in the cluster."""
+    def await_ready(self, cluster: Cluster, nodes: Sequence[Node], started: Iterable[_Launched] = ()) -> None:
+        """Block until each of ``nodes`` answers on the clients' listener and sees all of them take part."""
         deadline = time.monotonic() + _READY_TIMEOUT_S
-        waiting = list(cluster.nodes)
-        while waiting or wire.live_brokers(wire.Address(LOOPBACK, cluster.nodes[0].plain_port)) < len(cluster.nodes):
+        ids = {node.id for node in nodes}
+        waiting = list(nodes)
+        while waiting := [node for node in waiting if not self._is_ready(cluster, node, ids)]:
             for launched in started:
                 self._require_alive(launched)
             if time.monotonic() > deadline:
-                raise self._too_slow(waiting or list(cluster.nodes))
-            waiting = [node for node in waiting if not wire.answers(self._address(node))]
+                raise self._too_slow(waiting[0])
             time.sleep(_POLL_S)
 
-    def _address(self, node: Node) -> wire.Address:
-        return wire.Address(LOOPBACK, node.port, self._security.ca_pem if self._security else None)
+    def _is_ready(self, cluster: Cluster, node: Node, ids: set[int]) -> bool:
+        return wire.answers(self._address(cluster, node)) and wire.live_brokers(wire.Address(node.plain_port)) >= ids
+
+    def _address(self, cluster: Cluster, node: Node) -> wire.Address:
+        return wire.Address(node.port, cluster.host, self._security.ca_pem if self._security else None)
 
     def _require_alive(self, launched: _Launched) -> None:
         if launched.process.alive():
@@ -151,11 +162,11 @@ class Fleet:
         reason = "\n".join(server_log.explain(lines))
         raise EmbeddedKafkaError(f"Broker {launched.node.id} ended while it started; its log is {log}:\n{reason}")
 
-    def _too_slow(self, nodes: Sequence[Node]) -> EmbeddedKafkaError:
-        log = self._files(nodes[0]).log
+    def _too_slow(self, node: Node) -> EmbeddedKafkaError:
+        log = self._files(node).log
         reason = "\n".join(server_log.explain(server_log.tail(log)))
         return EmbeddedKafkaError(
-            f"Broker {nodes[0].id} does not answer on port {nodes[0].port} after {_READY_TIMEOUT_S:.0f} s. `recado "
+            f"Broker {node.id} does not answer on port {node.port} after {_READY_TIMEOUT_S:.0f} s. `recado "
             f"kafka stop` ends it; its log is {log}:\n{reason}"
         )
 

@@ -21,28 +21,41 @@ _BROKER_FLAGS = (_MAX_HEAP, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "
 _TOOL_FLAGS = (_MAX_HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 
 
+#: A tool's standard output is the user's: what the JVM has to say (about an archive that no longer fits) is not.
+_QUIET = ("-Xlog:disable", "-Xlog:all=error:stderr")
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A Java and the verified jars of one Kafka version."""
+    """A Java, the verified jars of one Kafka version, and an archive of their classes if there is one."""
 
     java: Java
     version: str
     class_path: str
+    archive: Path | None = None
 
     @property
     def logs_with_log4j_1(self) -> bool:
         """Kafka 3 logs with log4j 1's configuration, Kafka 4 with log4j 2's."""
         return self.version.startswith("3.")
 
-    def broker(self, properties: Path, log_config: Path) -> list[str]:
-        """The command of a broker."""
-        return self._command(_BROKER_FLAGS, log_config, "kafka.Kafka", [str(properties)])
+    def broker(self, properties: Path, log_config: Path, *, class_list: Path | None = None) -> list[str]:
+        """The command of a broker; it writes down the classes that it loads, if it is told where."""
+        flags = _BROKER_FLAGS if class_list is None else (*_BROKER_FLAGS, f"-XX:DumpLoadedClassList={class_list}")
+        return self._command(flags, log_config, "kafka.Kafka", [str(properties)])
 
-    def tool(self, main_class: str, arguments: Sequence[str], log_config: Path) -> list[str]:
-        """The command of one of Kafka's own tools."""
-        return self._command(_TOOL_FLAGS, log_config, main_class, arguments)
+    def tool(self, main_class: str, arguments: Sequence[str], log_config: Path, *, heavy: bool = False) -> list[str]:
+        """The command of one of Kafka's own tools; ``heavy`` for one that moves many records."""
+        flags = _BROKER_FLAGS if heavy else _TOOL_FLAGS
+        return self._command((*flags, *_QUIET), log_config, main_class, arguments)
+
+    def dump(self, class_list: Path, archive: Path) -> list[str]:
+        """The command that makes an archive; its flags must fit those of a broker."""
+        flags = ["-Xshare:dump", f"-XX:SharedClassListFile={class_list}", f"-XX:SharedArchiveFile={archive}"]
+        return [str(self.java.path), *flags, _MAX_HEAP, "-XX:+UseSerialGC", "-cp", self.class_path]
 
     def _command(self, flags: Sequence[str], log_config: Path, main_class: str, arguments: Sequence[str]) -> list[str]:
         key = "log4j.configuration" if self.logs_with_log4j_1 else "log4j2.configurationFile"
         logging = f"-D{key}={log_config.absolute().as_uri()}"
-        return [str(self.java.path), *flags, logging, "-cp", self.class_path, main_class, *arguments]
+        shared = [] if self.archive is None else ["-Xshare:auto", f"-XX:SharedArchiveFile={self.archive}"]
+        return [str(self.java.path), *flags, *shared, logging, "-cp", self.class_path, main_class, *arguments]

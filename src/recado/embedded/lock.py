@@ -12,7 +12,7 @@ __all__ = ["held"]
 
 @contextmanager
 def held(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock file ``path`` (created with its folders); calls ``waiting`` once when another holds it, then blocks."""
+    """Hold the lock file ``path``, made with its folders; if another holds it, call ``waiting`` once and block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:

@@ -43,4 +43,6 @@ def free_port(taken: Collection[int] = ()) -> int:
         port = random.SystemRandom().choice(_CHOICE)
         if port not in taken and is_free(port):
             return port
-    raise EmbeddedKafkaError("No free port was found between 15000 and 32000. Close what listens there, or give --port.")
+    raise EmbeddedKafkaError(
+        "No free port was found between 15000 and 32000. Close what listens there, or give --port."
+    )

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ __all__ = ["Process", "load", "save", "spawn"]
 
 #: How often a process that is no child of ours is looked at while we wait for its end.
 _POLL_S = 0.01
+
+_LINUX = Path("/proc/self/stat").exists()
 
 #: Runs as ``python -I -S -c``, asks Linux to kill it (9) when the thread that created it ends
 #: (1 = PR_SET_PDEATHSIG), leaves if that happened already, and then becomes the JVM: same pid, no process more.
@@ -27,7 +29,8 @@ import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
 if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
+os.nice(int(sys.argv[2]))
+os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
@@ -76,16 +79,26 @@ class Process:
         return True
 
 
-def spawn(command: Sequence[str], *, log: Path, folder: Path, environment: Mapping[str, str], leashed: bool) -> Process:
+def spawn(
+    command: Sequence[str],
+    *,
+    log: Path,
+    folder: Path,
+    environment: Mapping[str, str],
+    leashed: bool,
+    niceness: int = 0,
+    at_end: Callable[[int], None] = lambda _: None,
+) -> Process:
     """Start a process in its own session, its output appended to ``log``, its working directory ``folder``.
 
     Its own session means that Ctrl-C in the terminal does not reach it. ``leashed``: it must not outlive this
     Python process, however that ends. Linux watches the creating *thread* for this, so a thread of its own
-    creates the process and stays until it ends; it also reaps it. Elsewhere than on Linux a leash does nothing.
+    creates the process, stays until it ends, reaps it, and calls ``at_end`` with its exit code. Elsewhere than on
+    Linux a leash, and the ``niceness`` of a leashed process, do nothing.
     Raises OSError when it cannot be started.
     """
-    if leashed and sys.platform == "linux" and sys.executable:
-        command = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *command]
+    if leashed and _LINUX and sys.executable:
+        command = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), str(niceness), *command]
     born: queue.SimpleQueue[Process | OSError] = queue.SimpleQueue()
 
     def keep() -> None:
@@ -104,7 +117,7 @@ def spawn(command: Sequence[str], *, log: Path, folder: Path, environment: Mappi
             born.put(error)
             return
         born.put(Process(child.pid, _born(child.pid) or "gone"))
-        child.wait()
+        at_end(child.wait())
 
     threading.Thread(target=keep, name=f"keeper of {log.parent.name}", daemon=True).start()
     result = born.get()
@@ -132,7 +145,7 @@ def load(path: Path) -> Process | None:
 
 def _born(pid: int) -> str | None:
     """Boot and moment of a process's start; None when it is gone or a zombie."""
-    if sys.platform == "linux":
+    if _LINUX:
         return _born_on_linux(pid)
     answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, started = answer.stdout.strip().partition(" ")

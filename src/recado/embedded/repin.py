@@ -20,8 +20,9 @@ from recado.embedded.pins import Pin, render_pins
 if TYPE_CHECKING:
     from jgo.maven import Artifact
 
-#: ``group:artifact`` patterns that neither broker nor tools reach: Kafka Connect with its web stack, and what
-#: only annotation processors, compile-time checks or ZooKeeper's own server want.
+#: ``group:artifact`` patterns of what no class that the broker or a tool can reach refers to (checked by following
+#: the constant pools from every main class): Kafka Connect with its web stack, plug-ins that Jackson, log4j and
+#: commons-validator can do without, what only compilers want, and ZooKeeper's own server.
 EXCLUDED = (
     "org.apache.kafka:connect-*",
     "org.eclipse.jetty*:*",
@@ -31,8 +32,11 @@ EXCLUDED = (
     "com.sun.activation:*",
     "com.fasterxml.jackson.jaxrs:*",
     "com.fasterxml.jackson.jakarta.rs:*",
-    "com.fasterxml.jackson.module:jackson-module-*jaxb*",
-    "com.fasterxml.jackson.module:jackson-module-*xmlbind*",
+    "com.fasterxml.jackson.module:*",
+    "com.fasterxml.jackson.datatype:*",
+    "com.fasterxml.jackson.dataformat:jackson-dataformat-yaml",
+    "com.thoughtworks.paranamer:*",
+    "org.yaml:*",
     "io.swagger.core.v3:*",
     "io.github.classgraph:*",
     "org.reflections:*",
@@ -43,6 +47,13 @@ EXCLUDED = (
     "com.google.code.findbugs:*",
     "com.google.errorprone:*",
     "org.apache.yetus:*",
+    "org.scala-lang:scala-reflect",
+    "org.scala-lang.modules:scala-collection-compat*",
+    "commons-beanutils:*",
+    "commons-collections:*",
+    "commons-digester:*",
+    "commons-logging:*",
+    "org.apache.commons:commons-lang3",
     "io.netty:*",
 )
 
@@ -92,7 +103,9 @@ def repin(version: str, target: Path) -> None:
             for a in _wanted(_resolved(version))
         ]
         pins = list(pool.map(_pinned, fresh))
-    target.write_text(render_pins(pins, comment=f"Jars of Apache Kafka {version}: coordinates, SHA-256, bytes."), "utf-8")
+    target.write_text(
+        render_pins(pins, comment=f"Jars of Apache Kafka {version}: coordinates, SHA-256, bytes."), "utf-8"
+    )
 
 
 if __name__ == "__main__":

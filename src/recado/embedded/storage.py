@@ -51,7 +51,9 @@ def require_expressible(security: Security) -> None:
     """Raise ConfigurationError, which does not show it, for a user or password that ``format`` cannot take."""
     for user, password in security.users.items():
         if not (_SCRAM_WORD.match(user) and _SCRAM_WORD.match(password)):
-            raise ConfigurationError(f"User {user!r}: name and password must not hold blanks, commas, =, [], quotes or \\.")
+            raise ConfigurationError(
+                f"User {user!r}: name and password must not hold blanks, commas, =, [], quotes or \\."
+            )
 
 
 def write_files(

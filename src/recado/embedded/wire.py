@@ -5,10 +5,14 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Address", "answers", "live_brokers"]
+from recado.embedded.ports import LOOPBACK
+from recado.errors import EmbeddedKafkaError
+
+__all__ = ["Address", "answers", "listens", "live_brokers"]
 
 #: ApiVersions request, version 0: allowed on every listener before authentication, known to every broker.
 _API_VERSIONS = (18, 0, b"")
@@ -22,15 +26,18 @@ _TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to ask; with ``ca_pem`` over TLS, checking the certificate against that authority."""
+    """Where on loopback to ask; with ``ca_pem`` over TLS, checking the certificate for ``name`` by that authority."""
 
-    host: str
     port: int
+    name: str = LOOPBACK
     ca_pem: Path | None = None
 
 
 def answers(address: Address) -> bool:
-    """Tell whether a Kafka broker answers there within two seconds."""
+    """Tell whether a Kafka broker answers there within two seconds.
+
+    Raises EmbeddedKafkaError when its certificate is not for that name or not by that authority.
+    """
     try:
         body = _ask(address, *_API_VERSIONS)
         return struct.unpack(">h", body[:2]) == (0,)
@@ -38,13 +45,34 @@ def answers(address: Address) -> bool:
         return False
 
 
-def live_brokers(address: Address) -> int:
-    """Return how many brokers of the cluster take part (unfenced) in this one's view; 0 when it does not answer."""
+def live_brokers(address: Address) -> frozenset[int]:
+    """Return the ids of the brokers that take part (unfenced) in this one's view; none when it does not answer."""
     try:
-        (count,) = struct.unpack(">i", _ask(address, *_METADATA)[:4])
-        return int(count)
+        return frozenset(_broker_ids(_ask(address, *_METADATA)))
     except (OSError, struct.error):
-        return 0
+        return frozenset()
+
+
+def _broker_ids(body: bytes) -> Iterator[int]:
+    """Read the start of a Metadata response: an array of id, host, port, and rack, which may be null (-1)."""
+    (count,) = struct.unpack_from(">i", body)
+    position = 4
+    for _ in range(count):
+        broker_id, host_bytes = struct.unpack_from(">ih", body, position)
+        position += 6 + host_bytes + 4
+        (rack_bytes,) = struct.unpack_from(">h", body, position)
+        position += 2 + max(rack_bytes, 0)
+        yield broker_id
+
+
+def listens(server: str) -> bool:
+    """Tell whether ``host:port`` (of any broker anywhere, secured or not) accepts a connection within two seconds."""
+    host, _, port = server.strip().rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _ask(address: Address, api_key: int, api_version: int, body: bytes) -> bytes:
@@ -57,12 +85,17 @@ def _ask(address: Address, api_key: int, api_version: int, body: bytes) -> bytes
 
 
 def _connected(address: Address) -> socket.socket:
-    connection = socket.create_connection((address.host, address.port), timeout=_TIMEOUT_S)
+    connection = socket.create_connection((LOOPBACK, address.port), timeout=_TIMEOUT_S)
     if address.ca_pem is None:
         return connection
     try:
         context = ssl.create_default_context(cafile=str(address.ca_pem))
-        return context.wrap_socket(connection, server_hostname=address.host)
+        return context.wrap_socket(connection, server_hostname=address.name)
+    except ssl.SSLCertVerificationError as error:
+        connection.close()
+        raise EmbeddedKafkaError(
+            f"The broker's certificate does not hold for {address.name} ({error.verify_message}): give another one."
+        ) from error
     except OSError:
         connection.close()
         raise

@@ -99,14 +99,16 @@ class Front:
 
     async def _take(self, topic: str | None, scope: Scope, receive: Receive) -> Answer:
         try:
-            reader = Reader(topic, scope["query_string"].decode("latin-1"), scope["headers"], settings=self._gateway.settings)
+            reader = Reader(
+                topic, scope["query_string"].decode("latin-1"), scope["headers"], settings=self._gateway.settings
+            )
             await _feed(reader, receive)
             started = time.monotonic()
             submission = reader.finish()
             intake = self._gateway.intake
-            if intake.unknown_topic(submission.records):
+            if intake.unknown_topic(submission):
                 await self._refresh()
-            intake.admit(submission.records)
+            intake.admit(submission)
         except RecadoError as error:
             return problem_answer(Problem.of(error))
         given = await self._deliver(submission)

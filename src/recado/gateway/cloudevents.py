@@ -82,13 +82,13 @@ def _event(raw: bytes, where: str) -> dict[str, Any]:
 
 
 def _record(topic: str, raw: bytes, event: dict[str, Any], outline: Outline) -> Outgoing:
-    record_id = outline.new_id()
+    record_id = outline.new_ids(1)[0]
     key = event.get("partitionkey")
-    headers = (
+    headers = [
         (HEADER_ID, record_id.encode()),
         *outline.headers,
         (HEADER_CONTENT_TYPE, f"{STRUCTURED}; charset=UTF-8".encode()),
-    )
+    ]
     record = Outgoing(topic, raw, record_id, key.encode() if isinstance(key, str) else None, headers)
     check_size(record, outline.max_record_bytes)
     return record

@@ -109,7 +109,7 @@ class _Zstd:
         return zstandard.ZstdDecompressor(max_window_size=self.WINDOW_BYTES).decompressobj()
 
     def feed(self, chunk: bytes) -> bytes:
-        parts = []
+        parts: list[bytes] = []
         for start in range(0, len(chunk), self.SLICE_BYTES):
             rest = chunk[start : start + self.SLICE_BYTES]
             while rest:

@@ -13,7 +13,7 @@ from recado.gateway.problem import Problem
 from recado.record import HEADER_ID, Outgoing
 from recado.settings import TOPIC_RULE, is_topic_name
 
-__all__ = ["Envelope", "Outline", "invalid", "open_envelope"]
+__all__ = ["Envelope", "Line", "Outline", "invalid", "open_envelope", "open_lines"]
 
 #: What may stand in an id: it travels in a header and in URLs.
 ID_RULE = "1 to 200 printable ASCII characters without spaces"
@@ -22,6 +22,9 @@ _ID = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
 #: Header names and values that would break a line of somebody's log or protocol.
 _LINE_BREAK = re.compile(r"[\r\n\0]")
+
+#: What the header with a UUIDv7 adds to a record's size.
+_FRAME_BYTES = len(HEADER_ID) + 36
 
 _QUOTE = 0x22
 
@@ -38,11 +41,19 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
 
 
+class Line(msgspec.Struct, forbid_unknown_fields=True):
+    """The commonest envelope, a text without extras: decoded at once, for requests of many records."""
+
+    message: str
+    topic: str | None = None
+    key: str | None = None
+
+
 class Outline(msgspec.Struct, frozen=True):
     """What the request says about every record in it, and who makes ids."""
 
     default_topic: str
-    new_id: Callable[[], str]
+    new_ids: Callable[[int], list[str]]
     max_record_bytes: int
     #: Headers for every record, such as a traceparent.
     headers: tuple[tuple[str, bytes], ...] = ()
@@ -58,10 +69,10 @@ def open_envelope(envelope: Envelope, outline: Outline) -> Outgoing:
     topic = envelope.topic if envelope.topic is not None else outline.default_topic
     if not is_topic_name(topic):
         raise illegal_topic(topic)
-    record_id = outline.new_id() if envelope.id is None else checked_id(envelope.id)
-    headers = ((HEADER_ID, record_id.encode()), *outline.headers)
+    record_id = outline.new_ids(1)[0] if envelope.id is None else checked_id(envelope.id)
+    headers = [(HEADER_ID, record_id.encode()), *outline.headers]
     if envelope.headers:
-        headers += tuple(checked_header(name, value) for name, value in envelope.headers.items())
+        headers += [checked_header(name, value) for name, value in envelope.headers.items()]
     record = Outgoing(
         topic,
         value_bytes(envelope.message),
@@ -73,6 +84,29 @@ def open_envelope(envelope: Envelope, outline: Outline) -> Outgoing:
     )
     check_size(record, outline.max_record_bytes)
     return record
+
+
+def open_lines(lines: list[Line], outline: Outline, add: Callable[[Outgoing], None]) -> None:
+    """Do what ``open_envelope`` does for many of the commonest envelopes, at a third of the cost."""
+    topics: dict[str | None, str] = {None: outline.default_topic}
+    spare_bytes = outline.max_record_bytes - _FRAME_BYTES
+    common = outline.headers
+    for line, record_id in zip(lines, outline.new_ids(len(lines)), strict=True):
+        topic = topics.get(line.topic)
+        if topic is None:
+            topic = topics[line.topic] = _legal(line.topic)
+        value, key = line.message.encode(), line.key
+        headers = [(HEADER_ID, record_id.encode()), *common]
+        record = Outgoing(topic, value, record_id, None if key is None else key.encode(), headers)
+        if key is not None or common or len(value) > spare_bytes:
+            check_size(record, outline.max_record_bytes)
+        add(record)
+
+
+def _legal(topic: str | None) -> str:
+    if topic is None or not is_topic_name(topic):
+        raise illegal_topic(topic or "")
+    return topic
 
 
 def value_bytes(message: msgspec.Raw) -> bytes | None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import msgspec
 
 from recado.gateway.answer import Answer
+from recado.gateway.envelope import invalid
 from recado.gateway.intake import Intake
 from recado.gateway.parse import parse_query
-from recado.gateway.envelope import invalid
 from recado.kafka.abstract import Producer, Topics
 from recado.settings import Settings
 

@@ -13,10 +13,10 @@ __all__ = ["Gather"]
 #: Rest between two looks at reports and gathered records under load, in seconds. A lone record never waits for it.
 TICK_S = 0.001
 
-#: With so many deliveries under way the loop serves the reports itself; with half as many it hands back.
+#: With so many records under way the loop serves the reports itself; with half as many it hands back.
 BUSY = 8
 
-#: So many deliveries go without waiting for more.
+#: So many records go without waiting for more.
 ENOUGH = 256
 
 
@@ -36,49 +36,51 @@ class Gather:
         self._waiting: list[Delivery] = []
         self._ticking = False
         self._busy = False
+        #: Records that wait here, and records that wait for Kafka's word.
+        self._gathered = 0
         self._under_way = 0
 
     def add(self, delivery: Delivery) -> None:
         """Send the delivery now or soon."""
-        if not self._under_way:
-            self._under_way = 1
-            self._producer.send(delivery)
-            return
+        self._gathered += len(delivery.records)
         self._waiting.append(delivery)
-        if len(self._waiting) >= ENOUGH:
+        if not self._under_way or self._gathered >= ENOUGH:
             self._release()
-        if not self._ticking:
-            self._ticking = True
-            self._loop.call_later(TICK_S, self._tick)
+        elif not self._ticking:
+            self._tick_later()
 
-    def confirmed(self, count: int) -> None:
-        """Some deliveries got their reports: what has gathered meanwhile goes."""
-        self._under_way = max(0, self._under_way - count)
+    def confirmed(self, records: int) -> None:
+        """So many records got their reports: what has gathered meanwhile goes."""
+        self._under_way -= records
         if self._waiting and not self._busy:
             self._release()
 
     def _tick(self) -> None:
+        self._ticking = False
         if self._busy:
             self.serving = True
             self._producer.serve()
             self.serving = False
             self._on_served()
         self._release()
-        self._switch()
-        self._ticking = self._busy
-        if self._busy:
-            self._loop.call_later(TICK_S, self._tick)
-
-    def _switch(self) -> None:
-        if not self._busy and self._under_way >= BUSY:
-            self._busy = True
-            self._producer.take_over()
-        elif self._busy and self._under_way < BUSY // 2:
+        if self._busy and self._under_way < BUSY // 2:
             self._busy = False
             self._producer.hand_back()
+        if self._busy:
+            self._tick_later()
+
+    def _tick_later(self) -> None:
+        self._ticking = True
+        self._loop.call_later(TICK_S, self._tick)
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._under_way += len(waiting)
+        self._under_way += self._gathered
+        self._gathered = 0
+        if self._under_way >= BUSY and not self._busy:
+            self._busy = True
+            self._producer.take_over()
+            if not self._ticking:
+                self._tick_later()
         for delivery in waiting:
             self._producer.send(delivery)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 
 from prometheus_client import Counter
 
@@ -18,6 +19,8 @@ from recado.record import Outgoing
 from recado.telemetry import metrics
 
 __all__ = ["Flush", "Intake"]
+
+_partition = attrgetter("partition")
 
 #: The one good fate.
 DELIVERED = "delivered"
@@ -36,33 +39,42 @@ class Intake:
         metrics.GATEWAY_IN_FLIGHT.set_function(producer.outstanding)
         metrics.KAFKA_REACHABLE.set_function(lambda: float(topics.reachable))
 
-    def unknown_topic(self, records: Sequence[Outgoing]) -> bool:
+    def unknown_topic(self, submission: Submission) -> bool:
         """Tell whether a record's topic is not in the catalog; a refresh may bring it."""
         known = self.topics.partitions
-        return any(known(topic) is None for topic in {record.topic for record in records})
+        return any(known(topic) is None for topic in submission.topics)
 
-    def admit(self, records: Sequence[Outgoing]) -> None:
+    def admit(self, submission: Submission) -> None:
         """Refuse what must not or cannot go to Kafka. Raises Problem, KafkaUnreachable, UnknownTopic, NotAllowed."""
         if not self.topics.reachable:
             raise KafkaUnreachable("No broker answers, so nothing was accepted. Send it again in a moment.")
-        known = self.topics.partitions
-        for index, record in enumerate(records):
-            count = known(record.topic)
-            if count is None:
-                hint = f"Create it with: recado kafka topics --create --topic {record.topic} --partitions 3"
-                raise _placed(UnknownTopic(f"topic: {record.topic} does not exist. {hint}"), "topic", index, records)
-            if record.topic.startswith("__"):
-                error = NotAllowed(f"topic: {record.topic} is Kafka's own; nobody writes there over HTTP.")
-                raise _placed(error, "topic", index, records)
-            if record.partition >= count:
-                detail = f"{record.partition} is not one of the {count} partitions (0 to {count - 1}) of {record.topic}."
-                raise _placed(invalid("partition", detail), "partition", index, records)
+        records = submission.records
+        if len(records) == 1:
+            self._admit(records[0], {})
+        elif max(map(_partition, records)) >= 0:
+            for index, record in enumerate(records):
+                self._admit(record, {"index": index})
+        else:
+            for topic in submission.topics:
+                index = next(index for index, record in enumerate(records) if record.topic == topic)
+                self._admit(records[index], {"index": index})
 
-    def open(self, submission: Submission, on_complete: Callable[[], None]) -> Delivery:
+    def _admit(self, record: Outgoing, where: dict[str, int]) -> None:
+        count = self.topics.partitions(record.topic)
+        if count is None:
+            hint = f"Create it with: recado kafka topics --create --topic {record.topic} --partitions 3"
+            raise Problem.of(UnknownTopic(f"topic: {record.topic} does not exist. {hint}"), field="topic", **where)
+        if record.topic.startswith("__"):
+            error = NotAllowed(f"topic: {record.topic} is Kafka's own; nobody writes there over HTTP.")
+            raise Problem.of(error, field="topic", **where)
+        if record.partition >= count:
+            detail = f"{record.partition} is not one of the {count} partitions (0 to {count - 1}) of {record.topic}."
+            raise invalid("partition", detail, **where)
+
+    def open(self, submission: Submission, on_complete: Callable[[Delivery], None]) -> Delivery:
         """Take the records in; ``on_complete`` is called on the reporting thread with the last fate."""
-
         kind = Summary if submission.shape is Shape.SUMMARY else Delivery
-        delivery = kind(submission.records, partial(self._close, on_complete))
+        delivery = kind(submission.records, partial(self._close, on_complete, submission.topics))
         self._open.add(delivery)
         return delivery
 
@@ -82,19 +94,21 @@ class Intake:
         """Wait for what is outstanding, then stop; return how many records were given up unconfirmed."""
         return self.producer.close(timeout_s)
 
-    def _close(self, on_complete: Callable[[], None], delivery: Delivery) -> None:
+    def _close(
+        self, on_complete: Callable[[Delivery], None], topics: dict[str, int], delivery: Delivery
+    ) -> None:
         self._open.discard(delivery)
-        self._count(delivery)
-        on_complete()
+        self._count(delivery, topics)
+        on_complete(delivery)
 
-    def _count(self, delivery: Delivery) -> None:
+    def _count(self, delivery: Delivery, topics: dict[str, int]) -> None:
         # Whoever serves the reports runs this, one at a time, so plain additions are safe.
         records, fates = delivery.records, delivery.fates
         if len(records) == 1 and fates and type(fates[0]) is tuple:
             self._counter(records[0].topic, DELIVERED).inc()
             self.delivered += 1
             return
-        for (topic, fate), number in _fates(delivery).items():
+        for (topic, fate), number in _fates(delivery, topics).items():
             self._counter(topic, fate).inc(number)
             if fate == DELIVERED:
                 self.delivered += number
@@ -106,12 +120,16 @@ class Intake:
         return counter
 
 
-def _fates(delivery: Delivery) -> collections.Counter[tuple[str, str]]:
+def _fates(delivery: Delivery, topics: dict[str, int]) -> collections.Counter[tuple[str, str]]:
     """How many records met each fate, by topic."""
-    if isinstance(delivery, Summary):
-        failures = delivery.failures
-        return collections.Counter((r.topic, _fate(failures.get(i, ()))) for i, r in enumerate(delivery.records))
-    return collections.Counter((r.topic, _fate(fate)) for r, fate in zip(delivery.records, delivery.fates, strict=True))
+    records = delivery.records
+    if not isinstance(delivery, Summary):
+        return collections.Counter((r.topic, _fate(fate)) for r, fate in zip(records, delivery.fates, strict=True))
+    counted = collections.Counter({(topic, DELIVERED): number for topic, number in topics.items()})
+    for index, error in delivery.failures.items():
+        counted[records[index].topic, DELIVERED] -= 1
+        counted[records[index].topic, _fate(error)] += 1
+    return counted
 
 
 def _fate(fate: object) -> str:
@@ -135,8 +153,3 @@ class Flush:
     def delivered(self) -> int:
         """How many records this gateway has delivered since it started."""
         return self._delivered()
-
-
-def _placed(error: RecadoError, field: str, index: int, records: Sequence[Outgoing]) -> Problem:
-    where = {"index": index} if len(records) > 1 else {}
-    return Problem.of(error, field=field, **where)

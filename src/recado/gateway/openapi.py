@@ -207,7 +207,9 @@ def _schemas(settings: Settings) -> dict[str, Any]:
         "Record": {
             **_object(
                 ["message"],
-                message={"description": "A string becomes its UTF-8 bytes, other JSON its compact form, null a tombstone."},
+                message={
+                    "description": "A string becomes its UTF-8 bytes, other JSON its compact form, null a tombstone."
+                },
                 topic={**_TOPIC, "default": settings.topic},
                 key=_TEXT,
                 headers={"type": "object", "additionalProperties": _TEXT},
@@ -231,7 +233,9 @@ def _schemas(settings: Settings) -> dict[str, Any]:
             **dict.fromkeys(["records", "delivered", "failed", "unknown"], _COUNT),
             errors={"type": "array", "items": _object(["code", "detail", "records"])},
         ),
-        "Flushed": _object(["status", "delivered", "pending"], status={"const": "flushed"}, delivered=_COUNT, pending=_COUNT),
+        "Flushed": _object(
+            ["status", "delivered", "pending"], status={"const": "flushed"}, delivered=_COUNT, pending=_COUNT
+        ),
         "Ready": _object(["status", "reasons"], status=_TEXT, reasons={"type": "array", "items": {"type": "object"}}),
         "Problem": _object(
             ["title", "status", "detail", "code"],

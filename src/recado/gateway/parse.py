@@ -11,6 +11,7 @@ import msgspec
 
 from recado.gateway.envelope import (
     Envelope,
+    Line,
     Outline,
     check_size,
     checked_id,
@@ -19,6 +20,7 @@ from recado.gateway.envelope import (
     illegal_topic,
     invalid,
     open_envelope,
+    open_lines,
 )
 from recado.gateway.problem import Problem
 from recado.record import HEADER_CONTENT_TYPE, HEADER_ID, Outgoing
@@ -38,6 +40,7 @@ RECORD_HEADER_PREFIX = b"recado-header-"
 T = TypeVar("T")
 
 _one = msgspec.json.Decoder(Envelope)
+_lines = msgspec.json.Decoder(Line)
 _many = msgspec.json.Decoder(list[Envelope])
 _PATH = re.compile(r" - at `\$?(?:\[(\d+|\.\.\.)\])?\.?(.*?)`$")
 _UNKNOWN = re.compile(r"unknown field `(.*)`")
@@ -93,25 +96,36 @@ class LineParser:
     def _read(self, block: bytes) -> None:
         lines = block.count(b"\n")
         check_count(len(self.records) + lines)
+        before = len(self.records)
+        try:
+            found = self._decode(block)
+        except Problem as problem:
+            line = self._lines + _line_of(block, len(self.records) - before)
+            raise _placed(problem, f"line {line}", line=line) from None
+        if found != lines and found != sum(1 for line in block.split(b"\n") if line.strip()):
+            self._find_bad_line(block)  # two on one line, or one on two
+        self._lines += lines
+
+    def _decode(self, block: bytes) -> int:
+        """Add the block's records; return how many there were. A Problem is of the record after the last added."""
+        outline, add = self._outline, self.records.append
+        try:
+            lines = _lines.decode_lines(block)
+        except msgspec.ValidationError:
+            pass  # not only texts, or with extras
+        except (msgspec.DecodeError, RecursionError):
+            self._find_bad_line(block)
+        else:
+            open_lines(lines, outline, add)
+            return len(lines)
         try:
             block.decode()
             envelopes = self._decoder.decode_lines(block)
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
             self._find_bad_line(block)
-        if len(envelopes) != lines:
-            self._check_blank_lines(block, len(envelopes))
-        outline, add = self._outline, self.records.append
-        for index, envelope in enumerate(envelopes):
-            try:
-                add(open_envelope(envelope, outline))
-            except Problem as problem:
-                line = self._lines + _line_of(block, index)
-                raise _placed(problem, f"line {line}", line=line) from None
-        self._lines += lines
-
-    def _check_blank_lines(self, block: bytes, found: int) -> None:
-        if found != sum(1 for line in block.split(b"\n") if line.strip()):
-            self._find_bad_line(block)
+        for envelope in envelopes:
+            add(open_envelope(envelope, outline))
+        return len(envelopes)
 
     def _find_bad_line(self, block: bytes) -> NoReturn:
         for number, line in enumerate(block.split(b"\n"), self._lines + 1):
@@ -131,7 +145,7 @@ def parse_raw(
     """Make one record of a raw body: its bytes are the value."""
     if not is_topic_name(topic):
         raise illegal_topic(topic)
-    record_id = checked_id(query["id"]) if "id" in query else outline.new_id()
+    record_id = checked_id(query["id"]) if "id" in query else outline.new_ids(1)[0]
     pairs: list[tuple[str, bytes]] = [(HEADER_ID, record_id.encode()), *outline.headers]
     pairs += _record_headers(headers)
     record = Outgoing(
@@ -139,7 +153,7 @@ def parse_raw(
         body,
         record_id,
         query["key"].encode() if "key" in query else None,
-        tuple(pairs),
+        pairs,
         checked_partition(_whole("partition", query["partition"])) if "partition" in query else -1,
         checked_timestamp(_moment(query["timestamp"])) if "timestamp" in query else 0,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import Enum
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +30,11 @@ NO_PARAMETERS: frozenset[str] = frozenset()
 
 NDJSON_TYPES = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
 
+#: The counted bits start with a zero, so that counting up never overflows.
+_COUNTER_MASK = 0x7FFF_FFFF_FFFF
+
+_topic = attrgetter("topic")
+
 _WAIT = re.compile(rb"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.IGNORECASE)
 _MINIMAL = re.compile(rb"(?:^|[,;])\s*return\s*=\s*\"?minimal\"?\s*(?:$|[,;])", re.IGNORECASE)
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -48,11 +55,20 @@ class Submission(NamedTuple):
     records: list[Outgoing]
     shape: Shape
     wait_s: float
+    #: How many records go to each topic.
+    topics: dict[str, int]
 
 
-def new_id() -> str:
-    """A UUIDv7: its time bounds every later search for the record (RFC 9562, 5.7)."""
-    return str(uuid_utils.uuid7())
+def new_ids(count: int) -> list[str]:
+    """New UUIDv7s: their time bounds every later search for the record (RFC 9562, 5.7).
+
+    Many at once share one UUID's random bits, its last 48 counted up (RFC 9562, 6.2, method 2).
+    """
+    first = str(uuid_utils.uuid7())
+    if count == 1:
+        return [first]
+    start = int(first[24:], 16) & _COUNTER_MASK
+    return [first[:24] + "%012x" % number for number in range(start, start + count)]
 
 
 class Reader:
@@ -72,6 +88,8 @@ class Reader:
         self._topic = topic
         self._headers = list(headers)
         self._fields = fields = dict(self._headers)
+        if len(fields) != len(self._headers) or b"transfer-encoding" in fields:
+            _check_framing(self._headers, fields)
         self._wait_s = settings.wait_s
         self._minimal = False
         if b"prefer" in fields:
@@ -101,7 +119,9 @@ class Reader:
         records, shape = self._parse(self)
         if self._minimal and shape is not Shape.ONE:
             shape = Shape.SUMMARY
-        return Submission(records, shape, self._wait_s)
+        if len(records) == 1:
+            return Submission(records, shape, self._wait_s, {records[0].topic: 1})
+        return Submission(records, shape, self._wait_s, Counter(map(_topic, records)))
 
     def _read_preferences(self, prefer: bytes) -> None:
         if wait := _WAIT.search(prefer):
@@ -156,6 +176,17 @@ class Reader:
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
 
+def _check_framing(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:
+    """Refuse what two servers in a row could read in two ways (RFC 9112, 3.2 and 6.1)."""
+    for name in (b"host", b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"):
+        if sum(found == name for found, _ in headers) > 1:
+            field = name.decode()
+            raise Problem(400, "bad-request", "Bad request", f"{field} stands more than once.", field=field)
+    if fields.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+        detail = "Transfer-Encoding may only be chunked; compress with Content-Encoding."
+        raise Problem(400, "bad-request", "Bad request", detail, field="transfer-encoding")
+
+
 def _outline(fields: dict[bytes, bytes], settings: Settings) -> Outline:
     if b"idempotency-key" in fields:
         detail = "Idempotency-Key is not kept yet, so the record was not sent. Send it without, or with a field 'id'."
@@ -165,7 +196,7 @@ def _outline(fields: dict[bytes, bytes], settings: Settings) -> Outline:
     if parent is not None and _TRACEPARENT.match(parent):
         state = fields.get(b"tracestate")
         trace = (("traceparent", parent), *((("tracestate", state),) if state else ()))
-    return Outline(settings.topic, new_id, settings.max_record_bytes, trace)
+    return Outline(settings.topic, new_ids, settings.max_record_bytes, trace)
 
 
 def _content_length(fields: dict[bytes, bytes], max_bytes: int) -> int | None:

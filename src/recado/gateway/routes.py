@@ -107,12 +107,12 @@ def _send(gateway: Gateway, topic: str | None) -> Answer:
             reader.feed(chunk)
         submission = reader.finish()
         intake = gateway.intake
-        if intake.unknown_topic(submission.records):
+        if intake.unknown_topic(submission):
             intake.topics.refresh()
-        intake.admit(submission.records)
+        intake.admit(submission)
     except RecadoError as error:
         return problem_answer(Problem.of(error))
-    delivery = intake.open(submission, done.set)
+    delivery = intake.open(submission, lambda delivery: done.set())
     intake.send(delivery)
     done.wait(submission.wait_s)
     metrics.GATEWAY_SECONDS.labels(submission.records[0].topic).observe(time.monotonic() - started)

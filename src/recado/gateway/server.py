@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import signal
+import socket
 import time
 from collections.abc import Callable
 
@@ -66,6 +68,7 @@ async def _serve(app: Flask, on_ready: Callable[[str], None]) -> int:
     if not _is_plain(app):
         log.info("produce routes run inside Flask", why="the app has hooks that every request must pass")
         prefixes = []
+    require_free(settings.host, settings.port)
     front = Front(gateway, prefixes=prefixes, fallback=bridge)
     await asyncio.to_thread(lambda: gateway.intake)
     server = Server(
@@ -115,6 +118,26 @@ async def _drain(gateway: Gateway, front: Front, server: Server, serving: asynci
         return 3
     log.info("stopped", records_unconfirmed=0)
     return 0
+
+
+def require_free(host: str, port: int) -> None:
+    """Raise ConfigurationError when something listens there.
+
+    The server shares ports (SO_REUSEPORT): without this look a second gateway would silently take half the requests
+    of the first.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                remedy = "Stop what listens there, or choose another: RECADO_PORT=5050"
+                raise ConfigurationError(f"Port {port} on {host} is taken. {remedy}") from error
+            raise ConfigurationError(
+                f"Cannot listen on {host} port {port}: {error.strerror}. See RECADO_HOST."
+            ) from error
 
 
 def _prefixes(app: Flask) -> list[str]:

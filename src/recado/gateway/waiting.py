@@ -7,6 +7,7 @@ from collections import deque
 
 from recado.gateway.gather import Gather
 from recado.kafka.abstract import Producer
+from recado.kafka.delivery import Delivery
 
 __all__ = ["Waiting"]
 
@@ -20,7 +21,7 @@ class Waiting:
     def __init__(self, producer: Producer, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._deadlines: dict[asyncio.Future[None], float] = {}
-        self._completed: deque[asyncio.Future[None]] = deque()
+        self._completed: deque[tuple[asyncio.Future[None], Delivery]] = deque()
         self.gather = Gather(producer, loop, on_served=self._resolve)
         self._look()
 
@@ -30,9 +31,9 @@ class Waiting:
         self._deadlines[future] = self._loop.time() + wait_s
         return future
 
-    def complete(self, future: asyncio.Future[None], _delivery: object = None) -> None:
+    def complete(self, future: asyncio.Future[None], delivery: Delivery) -> None:
         """Wake a request, from the thread that serves the reports."""
-        self._completed.append(future)
+        self._completed.append((future, delivery))
         # One wake-up of the loop serves all that complete until it runs. While the loop itself serves the reports,
         # it looks here right after, so nothing needs to wake it.
         if len(self._completed) == 1 and not self.gather.serving:
@@ -42,9 +43,10 @@ class Waiting:
         completed, count = self._completed, 0
         # The last one leaves after it was served: as long as one is in, nobody else wakes the loop.
         while completed:
-            self._wake(completed[0])
+            future, delivery = completed[0]
+            self._wake(future)
             completed.popleft()
-            count += 1
+            count += len(delivery.records)
         self.gather.confirmed(count)
 
     def _wake(self, future: asyncio.Future[None]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 from recado.kafka.abstract import Producer, Topics
 from recado.kafka.config import producer_config
 from recado.kafka.producer import KafkaProducer
@@ -13,10 +15,8 @@ __all__ = ["connect"]
 
 def connect(settings: Settings) -> tuple[Producer, Topics]:
     """Start a producer and its topic catalog. Waits for the first catalog, but for no broker that is away."""
-    topics: list[ClusterTopics] = []
-    producer = KafkaProducer(
-        producer_config(settings), on_unreachable=lambda: [known.mark_unreachable() for known in topics]
-    )
-    topics.append(ClusterTopics(producer.client))
-    topics[0].refresh()
-    return producer, topics[0]
+    unreachable = Event()
+    producer = KafkaProducer(producer_config(settings), on_unreachable=unreachable.set)
+    topics = ClusterTopics(producer.client, unreachable=unreachable)
+    topics.refresh()
+    return producer, topics

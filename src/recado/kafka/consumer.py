@@ -70,7 +70,7 @@ class KafkaConsumer:
 
     def consume(self, max_records: int, timeout_s: float) -> list[Message]:
         """Return what is there; wait up to ``timeout_s`` only for the first record."""
-        batch: list[Message] = self._client.consume(max_records, 0)
+        batch: list[Any] = self._client.consume(max_records, 0)
         if not batch:
             first = self._client.poll(timeout_s)
             if first is None:
@@ -121,7 +121,7 @@ class KafkaConsumer:
             self._client.close()
 
     def _is_event(self, message: Message) -> bool:
-        error: KafkaError | None = message.error()  # type: ignore[attr-defined]  # only confluent_kafka's has it
+        error: KafkaError | None = getattr(message, "error")()  # noqa: B009 - only confluent_kafka's has it
         if error is None:
             return False
         if error.code() == KafkaError._PARTITION_EOF:

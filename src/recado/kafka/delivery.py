@@ -34,7 +34,11 @@ class Delivery:
         self.fates[index] = fate
         self.outstanding -= 1
         if not self.outstanding:
-            self._on_complete(self)
+            self.complete()
+
+    def complete(self) -> None:
+        """Tell the owner that no fate is missing any more."""
+        self._on_complete(self)
 
 
 class Summary(Delivery):
@@ -54,7 +58,7 @@ class Summary(Delivery):
             self.failures[index] = fate
         self.outstanding -= 1
         if not self.outstanding:
-            self._on_complete(self)
+            self.complete()
 
     def delivered(self) -> int:
         """How many records Kafka has, for certain."""

@@ -26,7 +26,7 @@ class MemoryMessage:
     def __init__(self, record: Outgoing, partition: int, offset: int) -> None:
         self._topic, self._partition, self._offset = record.topic, partition, offset
         self._key, self._value = record.key, record.value
-        self._headers: Headers = record.headers
+        self._headers: Headers = tuple(record.headers)
         self._timestamp_ms = record.timestamp_ms or time.time_ns() // 1_000_000
 
     def __len__(self) -> int:

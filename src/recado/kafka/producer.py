@@ -16,7 +16,7 @@ from confluent_kafka import Producer as Client
 
 from recado.errors import Backpressure, RecadoError
 from recado.kafka.abstract import Message
-from recado.kafka.delivery import Delivery, Position
+from recado.kafka.delivery import Delivery, Summary
 from recado.kafka.failures import client_failure, delivery_failure, is_unreachable
 
 __all__ = ["KafkaProducer"]
@@ -59,17 +59,20 @@ class KafkaProducer:
     def send(self, delivery: Delivery) -> None:
         """Queue the delivery's records in their order (see ``abstract.Producer``)."""
         produce = self.client.produce
-        settle = delivery.settle
+        report = _count if isinstance(delivery, Summary) else _note
         for index, record in enumerate(delivery.records):
+            reported = partial(report, delivery, index)
             try:
+                # By position: naming these arguments was a tenth of the time of a large request.
                 produce(
                     record.topic,
                     record.value,
                     record.key,
                     record.partition,
-                    on_delivery=partial(_report, settle, index, record.topic),
-                    timestamp=record.timestamp_ms,
-                    headers=list(record.headers),
+                    reported,
+                    reported,
+                    record.timestamp_ms,
+                    record.headers,
                 )
             except BufferError:
                 self._refused.append((delivery, index, Backpressure(QUEUE_FULL)))
@@ -124,17 +127,22 @@ class KafkaProducer:
         log.log(*_level(error), error=error.str(), code=error.name())
 
 
-def _report(
-    settle: Callable[[int, Position | RecadoError], None],
-    index: int,
-    topic: str,
-    error: KafkaError | None,
-    message: Message,
-) -> None:
+def _note(delivery: Delivery, index: int, error: KafkaError | None, message: Message) -> None:
+    """One delivery report: where the record lies, or why it does not."""
     if error is None:
-        settle(index, (message.partition(), message.offset(), message.timestamp()[1]))
+        delivery.settle(index, (message.partition(), message.offset(), message.timestamp()[1]))
     else:
-        settle(index, delivery_failure(topic, error))
+        delivery.settle(index, delivery_failure(delivery.records[index].topic, error))
+
+
+def _count(delivery: Summary, index: int, error: KafkaError | None, message: Message) -> None:
+    """One delivery report of a summary, which does not ask where the record lies."""
+    if error is None:
+        delivery.outstanding -= 1
+        if not delivery.outstanding:
+            delivery.complete()
+    else:
+        delivery.settle(index, delivery_failure(delivery.records[index].topic, error))
 
 
 def _level(error: KafkaError) -> tuple[int, str]:

@@ -28,11 +28,12 @@ class _Lister(Protocol):
 class ClusterTopics:
     """Knows the topics of a real cluster (the contract is ``abstract.Topics``)."""
 
-    def __init__(self, client: _Lister) -> None:
+    def __init__(self, client: _Lister, *, unreachable: threading.Event) -> None:
         self._client = client
+        # Set by a client that says no broker answers: believed until a refresh succeeds.
+        self._unreachable = unreachable
         self._partitions: dict[str, int] = {}
         self._reachable = False
-        self._wake = threading.Event()
         self._closed = False
         self._asking = threading.Lock()
         self._answered_at = float("-inf")
@@ -46,16 +47,11 @@ class ClusterTopics:
     @property
     def reachable(self) -> bool:
         """Whether the cluster answered last time."""
-        return self._reachable
+        return self._reachable and not self._unreachable.is_set()
 
     def names(self) -> list[str]:
         """Every topic last seen, sorted."""
         return sorted(self._partitions)
-
-    def mark_unreachable(self) -> None:
-        """Believe a client that says no broker answers, until the next refresh succeeds."""
-        self._reachable = False
-        self._wake.set()
 
     def refresh(self) -> bool:
         """Ask the cluster now. Callers that come while one asks share its answer."""
@@ -63,12 +59,12 @@ class ClusterTopics:
         with self._asking:
             if self._answered_at < called_at:
                 self._ask()
-            return self._reachable
+            return self.reachable
 
     def close(self) -> None:
         """Stop refreshing."""
         self._closed = True
-        self._wake.set()
+        self._unreachable.set()
 
     def _ask(self) -> None:
         asked_at = time.monotonic()
@@ -77,16 +73,15 @@ class ClusterTopics:
         except KafkaException:
             self._reachable = False
             return
-        self._partitions = {
-            name: len(topic.partitions) for name, topic in found.topics.items() if topic.error is None
-        }
-        self._reachable = True
+        self._partitions = {name: len(topic.partitions) for name, topic in found.topics.items() if topic.error is None}
         self._answered_at = asked_at
+        self._reachable = True
+        self._unreachable.clear()
 
     def _keep_fresh(self) -> None:
         while not self._closed:
             self.refresh()
-            self._wake.wait(REFRESH_S if self._reachable else RETRY_S)
-            self._wake.clear()
-            if not self._closed and not self._reachable:
-                time.sleep(0.05)  # several clients may cry at once; one look is enough
+            if self.reachable:
+                self._unreachable.wait(REFRESH_S)
+            else:
+                time.sleep(RETRY_S)

@@ -55,7 +55,8 @@ class RetryPolicy:
         if retry is None or isinstance(retry, Backoff):
             return cls(retry)
         if not isinstance(retry, Mapping):
-            raise HandlerError(f"retry is {retry!r}; it must be a Backoff, None or {{ExceptionClass: Backoff or None}}.")
+            rule = "a Backoff, None or {ExceptionClass: Backoff or None}"
+            raise HandlerError(f"retry is {retry!r}; it must be {rule}.")
         for key, value in retry.items():
             if not (isinstance(key, type) and issubclass(key, BaseException)):
                 raise HandlerError(f"retry names {key!r}, which is no exception class.")

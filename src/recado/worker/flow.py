@@ -18,7 +18,7 @@ MAX_RECORDS = 20_000
 #: The same in bytes of values. One read may exceed it by what librdkafka fetched ahead (16 MB, see kafka/config.py).
 MAX_BYTES = 32_000_000
 
-#: Records done ahead of one that is not: what is remembered of them costs about 100 bytes each, and a crash repeats them.
+#: Records done ahead of one that is not: each costs about 100 bytes to remember, and a crash repeats it.
 MAX_AHEAD = 100_000
 
 #: Largest read: long enough to share what a read costs, short enough that settling is never far.
@@ -58,7 +58,7 @@ class Flow:
         awake = [runner for runner in self._holdings.runners if runner not in self._resting]
         if not awake:
             return RESTING_READ
-        records = {runner: 0 for runner in awake}
+        records = dict.fromkeys(awake, 0)
         full = False
         for runner, (held, held_bytes) in self._held().items():
             if runner in records:
@@ -92,7 +92,7 @@ class Flow:
         self._paused.update(self._holdings.epochs)
 
     def _held(self) -> dict[Runner, tuple[int, int]]:
-        held: dict[Runner, tuple[int, int]] = {runner: (0, 0) for runner in self._holdings.runners}
+        held: dict[Runner, tuple[int, int]] = dict.fromkeys(self._holdings.runners, (0, 0))
         for epoch in self._holdings.epochs.values():
             if not epoch.closed:
                 runner = self._holdings.runner(epoch.topic)

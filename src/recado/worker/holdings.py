@@ -91,8 +91,8 @@ class Holdings:
 
     def count(self) -> None:
         """Bring the gauges of assigned and stopped partitions up to date."""
-        held: Counter[str] = Counter({topic: 0 for topic in self._by_topic})
-        stopped: Counter[str] = Counter({topic: 0 for topic in self._by_topic})
+        held: Counter[str] = Counter(dict.fromkeys(self._by_topic, 0))
+        stopped: Counter[str] = Counter(dict.fromkeys(self._by_topic, 0))
         for epoch in self.epochs.values():
             held[epoch.topic] += 1
             stopped[epoch.topic] += epoch.stop is not None

@@ -63,12 +63,9 @@ def _parameter(handler: Callable[..., Any], name: str) -> inspect.Parameter:
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if not positional or len(required) > 1 or (required and required[0] is not positional[0]):
-        raise HandlerError(f"{name}: a handler takes exactly one argument, the record; this one is {name}{_sig(handler)}.")
+        shown = f"{name}{inspect.signature(handler)}"
+        raise HandlerError(f"{name}: a handler takes exactly one argument, the record; this one is {shown}.")
     return positional[0]
-
-
-def _sig(handler: Callable[..., Any]) -> str:
-    return str(inspect.signature(handler))
 
 
 def _annotation(handler: Callable[..., Any], parameter: inspect.Parameter, name: str) -> Any:
@@ -76,8 +73,8 @@ def _annotation(handler: Callable[..., Any], parameter: inspect.Parameter, name:
     if annotation is parameter.empty:
         return Record
     function = inspect.unwrap(handler)
-    if not hasattr(function, "__globals__") and hasattr(type(function), "__call__"):
-        function = type(function).__call__
+    if not hasattr(function, "__globals__"):
+        function = type(function).__call__  # an object that can be called
     scope = getattr(function, "__globals__", {})
     holder = type("Holder", (), {"__annotations__": {"value": annotation}})
     try:

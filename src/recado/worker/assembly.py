@@ -1,0 +1,119 @@
+"""Puts the parts of a worker together around one consumer."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from recado.kafka.abstract import Consumer
+from recado.settings import Settings
+from recado.worker.commits import Commits
+from recado.worker.delays import Delays
+from recado.worker.drain import Drain, Remaining
+from recado.worker.flow import Flow
+from recado.worker.handlers import Handlers
+from recado.worker.health import Reason
+from recado.worker.holdings import Holdings
+from recado.worker.loop import Loop
+from recado.worker.readiness import reasons_not_ready
+from recado.worker.rebalance import Rebalance
+from recado.worker.run import Run
+from recado.worker.runner import Runner
+from recado.worker.settlement import Settlement
+from recado.worker.stop import StopRequest
+from recado.worker.tasks import TaskRunner
+from recado.worker.threads import ThreadRunner
+
+__all__ = ["Engine", "assemble"]
+
+#: librdkafka's default of max.poll.interval.ms: how long a member may stay away before the group expels it.
+DEFAULT_POLL_INTERVAL_MS = 300_000
+
+
+class Engine:
+    """A worker that is ready to run: its loop, and how it ends."""
+
+    def __init__(self, *, topics: list[str], consumer: Consumer, holdings: Holdings, loop: Loop, drain: Drain) -> None:
+        self.topics = topics
+        self._consumer = consumer
+        self._holdings = holdings
+        self._loop = loop
+        self._drain = drain
+
+    def run(self) -> list[Remaining]:
+        """Work until a stop is requested, then drain, whatever ended the work; return what remains undone."""
+        for runner in self._holdings.runners:
+            runner.start()
+        try:
+            self._loop.run(self.topics)
+        finally:
+            remaining = self._drain.run()
+        return remaining
+
+    def reasons_not_ready(self) -> list[Reason]:
+        """Why it is not ready now (any thread)."""
+        return reasons_not_ready(self._consumer, self._holdings)
+
+
+def assemble(
+    *,
+    handlers: Handlers,
+    settings: Settings,
+    group: str,
+    consumer: Consumer,
+    stop: StopRequest,
+    chance: Callable[[], float],
+) -> Engine:
+    """Wire one worker."""
+    clock = time.monotonic
+    returned: deque[Run] = deque()
+    runners: dict[str, Runner] = {
+        handler.name + str(number): (TaskRunner if handler.is_async else ThreadRunner)(handler, returned)
+        for number, handler in enumerate(handlers.all)
+    }
+    by_handler = {id(runner.handler): runner for runner in runners.values()}
+
+    def find(topic: str) -> Runner | None:
+        handler = handlers.find(topic, settings.topic)
+        return None if handler is None else by_handler[id(handler)]
+
+    delays = Delays()
+    holdings = Holdings(group=group, runners=list(runners.values()), find=find)
+    settlement = Settlement(holdings=holdings, returned=returned, delays=delays, clock=clock, chance=chance)
+    commits = Commits(consumer=consumer, holdings=holdings, clock=clock)
+    flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
+    rebalance = Rebalance(
+        holdings=holdings,
+        settlement=settlement,
+        commits=commits,
+        flow=flow,
+        stop=stop,
+        drain_s=min(settings.drain_s, _poll_interval_s(settings) / 2),
+    )
+    loop = Loop(
+        consumer=consumer,
+        holdings=holdings,
+        settlement=settlement,
+        delays=delays,
+        commits=commits,
+        flow=flow,
+        rebalance=rebalance,
+        stop=stop,
+    )
+    drain = Drain(
+        consumer=consumer,
+        holdings=holdings,
+        settlement=settlement,
+        commits=commits,
+        flow=flow,
+        stop=stop,
+        drain_s=settings.drain_s,
+    )
+    topics = handlers.subscription(settings.topic)
+    return Engine(topics=topics, consumer=consumer, holdings=holdings, loop=loop, drain=drain)
+
+
+def _poll_interval_s(settings: Settings) -> float:
+    given = settings.kafka_consumer.get("max.poll.interval.ms") or settings.kafka.get("max.poll.interval.ms")
+    return int(given or DEFAULT_POLL_INTERVAL_MS) / 1000

@@ -1,0 +1,121 @@
+"""The end of a worker: finish what executes, commit, leave the group, and say what remains."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+
+from recado.errors import RecadoError
+from recado.kafka.abstract import Consumer
+from recado.worker.commits import Commits
+from recado.worker.flow import Flow
+from recado.worker.holdings import Holdings
+from recado.worker.settlement import Settlement
+from recado.worker.stop import StopRequest
+
+__all__ = ["Drain", "Remaining"]
+
+log = structlog.get_logger(__name__)
+
+#: Rest between two looks whether handlers are through, in seconds.
+LOOK_EVERY_S = 0.01
+
+#: How long the last commit and leaving the group may take, in seconds: both can hang without a coordinator.
+LEAVE_S = 5.0
+
+
+class Remaining(NamedTuple):
+    """A record that was still being handled when the worker gave up waiting; it is not committed."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Drain:
+    """Ends a worker's work in order."""
+
+    def __init__(
+        self,
+        *,
+        consumer: Consumer,
+        holdings: Holdings,
+        settlement: Settlement,
+        commits: Commits,
+        flow: Flow,
+        stop: StopRequest,
+        drain_s: float,
+    ) -> None:
+        self._consumer = consumer
+        self._holdings = holdings
+        self._settlement = settlement
+        self._commits = commits
+        self._flow = flow
+        self._stop = stop
+        self._drain_s = drain_s
+
+    def run(self) -> list[Remaining]:
+        """Blocks for ``drain_s`` and ``LEAVE_S`` at most; less when a second stop is requested.
+
+        The order: take nothing new, or there is no end; finish what executes while still polling, or the group
+        throws us out and the commit fails; settle and commit, or done records come again; only then leave the
+        group, because leaving gives the partitions away.
+        """
+        self._holdings.draining = True
+        self._holdings.close(self._holdings.snapshot())
+        self._settlement.release_closed()
+        self._finish_executing()
+        self._settlement.settle()
+        remaining = self._remaining()
+        for runner in self._holdings.runners:
+            runner.stop()
+        if not _within(LEAVE_S, self._leave):
+            remedy = "what was not committed comes again"
+            log.warning("kafka did not answer at the end", waited_s=LEAVE_S, remedy=remedy)
+        return remaining
+
+    def _finish_executing(self) -> None:
+        deadline = time.monotonic() + self._drain_s
+        waiting = False
+        while self._holdings.executing() and time.monotonic() < deadline and not self._stop.hurried:
+            if not waiting:
+                log.info("draining", executing=len(self._holdings.executing()), at_most_s=self._drain_s)
+                waiting = True
+            self._poll()
+            self._settlement.settle()
+            self._commits.commit_some()
+
+    def _poll(self) -> None:
+        """Serve rebalances. Records that come all the same are dropped: they are not committed, so they come again."""
+        self._flow.pause_all()
+        try:
+            self._consumer.consume(1, LOOK_EVERY_S)
+        except RecadoError:
+            time.sleep(LOOK_EVERY_S)  # the loop ended because of it and has said so; handlers may finish all the same
+
+    def _leave(self) -> None:
+        self._commits.commit_all(self._holdings.snapshot())
+        self._consumer.close()
+
+    def _remaining(self) -> list[Remaining]:
+        remaining = []
+        for run in self._holdings.executing():
+            at = run.at
+            for message in run.messages[at : None if self._is_batch(run.epoch.topic) else at + 1]:
+                remaining.append(Remaining(message.topic(), message.partition(), message.offset()))
+        return sorted(remaining)
+
+    def _is_batch(self, topic: str) -> bool:
+        return self._holdings.runner(topic).handler.batch is not None
+
+
+def _within(seconds: float, act: Callable[[], None]) -> bool:
+    """Do something that may hang; False when it did not end in time (its thread is left alone)."""
+    thread = threading.Thread(target=act, name="recado-leave", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()

@@ -1,0 +1,34 @@
+"""Whether a worker is ready, and if not, why: a look at its state, from any thread."""
+
+from __future__ import annotations
+
+from recado.kafka.abstract import Consumer
+from recado.worker.health import Reason
+from recado.worker.holdings import Holdings
+
+__all__ = ["reasons_not_ready"]
+
+
+def reasons_not_ready(consumer: Consumer, holdings: Holdings) -> list[Reason]:
+    """Every reason, each with a stable ``code`` and a ``detail`` for a person; empty when ready."""
+    reasons: list[Reason] = []
+    if holdings.draining:
+        reasons.append({"code": "draining", "detail": "This worker is shutting down."})
+    elif not consumer.reachable:
+        reasons.append({"code": "kafka-unreachable", "detail": "No Kafka broker answers."})
+    elif not holdings.joined:
+        reasons.append({"code": "not-assigned", "detail": "The group has not given this worker its partitions yet."})
+    for epoch in holdings.snapshot():
+        if (stop := epoch.stop) is not None:
+            reasons.append(
+                {
+                    "code": "partition-stopped",
+                    "detail": f"{epoch.topic}/{epoch.partition} waits at offset {stop.offset}: {stop.reason}",
+                    "topic": epoch.topic,
+                    "partition": epoch.partition,
+                    "offset": stop.offset,
+                    "attempt": stop.attempt,
+                    "error": stop.reason,
+                }
+            )
+    return reasons

@@ -1,0 +1,183 @@
+"""The worker: what users declare handlers on and run."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FrameType
+from typing import Any, TypeVar
+
+import structlog
+
+from recado.errors import ConfigurationError, HandlerError, RecadoError
+from recado.kafka.abstract import Consumer
+from recado.kafka.config import consumer_config
+from recado.kafka.consumer import KafkaConsumer
+from recado.outcomes.backoff import Backoff
+from recado.outcomes.outcome import Outcome
+from recado.record import Record
+from recado.settings import Settings, from_process
+from recado.telemetry import logs
+from recado.worker.assembly import Engine, assemble
+from recado.worker.drain import Remaining
+from recado.worker.handlers import Handlers, declare
+from recado.worker.health import HealthPort
+from recado.worker.stop import StopRequest
+from recado.worker.trial import try_once
+
+__all__ = ["Worker"]
+
+log = structlog.get_logger(__name__)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: How a worker comes to Kafka: (settings, group) → consumer. Tests pass the in-memory twin.
+ConsumerFactory = Callable[[Settings, str], Consumer]
+
+
+def kafka_consumer(settings: Settings, group: str) -> Consumer:
+    """A consumer on the cluster that the settings name."""
+    return KafkaConsumer(consumer_config(settings, group))
+
+
+class Worker:
+    """Runs handlers for the records of topics, and commits only what is done.
+
+    ``group`` and ``settings`` default to those of the process (environment, ``recado.toml``), read when it runs.
+    """
+
+    def __init__(self, group: str | None = None, *, settings: Settings | None = None) -> None:
+        self._group = group
+        self._settings = settings
+        self._stop = StopRequest()
+        self.handlers = Handlers()
+
+    def handler(
+        self,
+        *topics: str | Iterable[str],
+        concurrency: int = 1,
+        order: str = "key",
+        retry: Backoff | Mapping[type[BaseException], Backoff | None] | None = Backoff(),  # noqa: B008  # a frozen value
+        batch: tuple[int, float] | None = None,
+    ) -> Callable[[Function], Function]:
+        """Declare a handler for topic names and patterns (``"^orders\\..*"``); none means ``RECADO_TOPIC``.
+
+        ``concurrency`` records are handled at once; ``order`` is ``"key"`` (one of a key at a time, in order),
+        ``"partition"`` or ``"none"``. The parameter's annotation decides what arrives: Record, bytes, str, dict,
+        Any (JSON), a dataclass or a msgspec.Struct, each ``| None`` to take tombstones; with
+        ``batch=(size, wait_s)`` a list of one of these. ``retry`` is a Backoff, None, or one per exception class.
+        Raises HandlerError at once for a declaration that cannot work.
+        """
+
+        def register(function: Function) -> Function:
+            flat = (topic for given in topics for topic in ([given] if isinstance(given, str) else given))
+            self.handlers.add(
+                declare(function, topics=flat, concurrency=concurrency, order=order, retry=retry, batch=batch)
+            )
+            return function
+
+        return register
+
+    def run(self, *, settings: Settings | None = None, consumer: ConsumerFactory = kafka_consumer) -> None:
+        """Work until SIGTERM, SIGINT or ``stop``; then finish what executes, commit and return.
+
+        As the last line of a program it also ends it: SystemExit with 3 when records were still being handled
+        after ``RECADO_DRAIN_S`` (they are named, and come again), with 2 when settings or handlers are wrong.
+        """
+        try:
+            settings = settings or self._settings or from_process().settings
+            logs.set_up(format=settings.log_format, level=settings.log_level)
+            remaining = self._work(settings, consumer)
+        except RecadoError as error:
+            log.error("worker cannot run", error=str(error), code=error.code)
+            raise SystemExit(2) from error
+        if remaining:
+            raise SystemExit(3)
+
+    def stop(self) -> None:
+        """Ask a running worker to stop, from any thread; asked twice, it waits for no handler any more."""
+        self._stop.request()
+
+    def test(self, record: Record | Sequence[Record]) -> Outcome:
+        """Run the handler of the record's topic once, without Kafka, and tell what would come of it.
+
+        A sequence of records goes to a ``batch`` handler. A delay is told without its jitter. Errors of the handler
+        are not raised: they are in the outcome.
+        """
+        records = [record] if isinstance(record, Record) else list(record)
+        if not records:
+            raise HandlerError("test needs a record.")
+        default = (self._settings or from_process().settings).topic
+        handler = self.handlers.find(records[0].topic, default)
+        if handler is None and len(self.handlers.all) == 1 and not records[0].topic:
+            handler = self.handlers.all[0]
+        if handler is None:
+            raise HandlerError(f"no handler for topic {records[0].topic!r}; this worker has {self._shown()}.")
+        if len(records) > 1 and handler.batch is None:
+            raise HandlerError(f"{handler.name} takes one record at a time.")
+        return try_once(handler, records, run_coroutine=asyncio.run)
+
+    def _work(self, settings: Settings, consumer: ConsumerFactory) -> list[Remaining]:
+        if not self.handlers.all:
+            raise ConfigurationError("This worker has no handler; declare one with @worker.handler('topic').")
+        group = self._group or settings.group
+        engine = assemble(
+            handlers=self.handlers,
+            settings=settings,
+            group=group,
+            consumer=consumer(settings, group),
+            stop=self._stop,
+            chance=random.random,
+        )
+        port = HealthPort(host=settings.worker_host, port=settings.worker_port, reasons=engine.reasons_not_ready)
+        log.info(
+            "worker started",
+            group=group,
+            topics=" ".join(engine.topics),
+            handlers=self._shown(),
+            health=f"http://{settings.worker_host}:{port.port}/health/ready",
+        )
+        before = _listen_to_signals(self._stop)
+        try:
+            remaining = engine.run()
+        finally:
+            _restore_signals(before)
+            port.close()
+        _say_goodbye(group, engine, remaining)
+        return remaining
+
+    def _shown(self) -> str:
+        return ", ".join(f"{handler.name}(concurrency={handler.concurrency})" for handler in self.handlers.all)
+
+
+def _say_goodbye(group: str, engine: Engine, remaining: list[Remaining]) -> None:
+    if not remaining:
+        log.info("worker stopped", group=group)
+        return
+    for topic, partition, offset in remaining:
+        log.error("record still being handled", topic=topic, partition=partition, offset=offset)
+    log.error(
+        "worker stopped with work left behind",
+        group=group,
+        records=len(remaining),
+        where=" ".join(f"{topic}/{partition}/{offset}" for topic, partition, offset in remaining[:10]),
+        remedy="not committed, so handled again at the next start; RECADO_DRAIN_S gives handlers more time",
+    )
+
+
+def _listen_to_signals(stop: StopRequest) -> dict[int, Any]:
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # only the main thread may; whoever runs a worker elsewhere calls stop()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.request()
+
+    return {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+
+
+def _restore_signals(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
