@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recado.gateway.api import blueprint, create_app
+from recado.outcomes import Backoff, Reject, Retry
 from recado.record import Record
+from recado.worker import Worker
 
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["Record", "blueprint", "create_app", "serve"]
+__all__ = ["Backoff", "Record", "Reject", "Retry", "Worker", "blueprint", "create_app", "serve"]
 
 
 def serve(app: Flask) -> None:

@@ -7,44 +7,62 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-from rich.progress import Progress as Bar
 
-from recado.embedded import TOOL_NAMES, VERSIONS, EmbeddedKafka, Progress, Status, run_tool
+from recado.cli.options import current_settings, settings_options
+from recado.cli.progress import TROUBLE, KafkaProgress
+from recado.embedded import TOOL_NAMES, VERSIONS, EmbeddedKafka, Status, run_tool
 from recado.errors import ConfigurationError
+from recado.settings import Settings
 
-__all__ = ["kafka"]
+__all__ = ["TOOL_HELP", "kafka"]
 
 #: Exit code of `status` when no Kafka answers.
 UNREACHABLE = 4
 
+#: What each of Kafka's tools is for.
+TOOL_HELP = {
+    "acls": "List, add and remove access rules (ACLs).",
+    "broker-api-versions": "Show which requests each broker understands.",
+    "client-metrics": "Configure which metrics clients push to the brokers.",
+    "cluster": "Show the cluster's id, or unregister a broker.",
+    "configs": "Show and change settings of topics, brokers, users.",
+    "console-consumer": "Print a topic's records.",
+    "console-producer": "Send each line of standard input as a record.",
+    "console-share-consumer": "Print a topic's records as a member of a share group (4.x).",
+    "consumer-groups": "List and describe consumer groups, reset their offsets.",
+    "consumer-perf-test": "Measure how fast records are read.",
+    "delegation-tokens": "Create, renew, expire and describe delegation tokens.",
+    "delete-records": "Delete a partition's records up to an offset.",
+    "dump-log": "Print what a log segment's file holds; asks no broker.",
+    "features": "Show and change the cluster's feature levels.",
+    "get-offsets": "Show the first or last offsets of topics.",
+    "groups": "List groups of every type (4.x).",
+    "leader-election": "Elect partition leaders.",
+    "log-dirs": "Show the disk usage of each partition's log.",
+    "metadata-quorum": "Show the controllers' quorum.",
+    "producer-perf-test": "Measure how fast records are sent.",
+    "reassign-partitions": "Move partitions between brokers.",
+    "share-consumer-perf-test": "Measure how fast a share group reads (4.x).",
+    "share-groups": "List and describe share groups, reset their offsets (4.x).",
+    "storage": "Format or inspect a broker's storage; asks no broker.",
+    "streams-groups": "List and describe Kafka Streams groups (4.x).",
+    "topics": "Create, list, describe, alter and delete topics.",
+    "transactional-message-copier": "Copy a partition in transactions, reporting in JSON.",
+    "transactions": "Describe, find and abort transactions.",
+    "verifiable-consumer": "Read a topic, reporting in JSON what was read and committed.",
+    "verifiable-producer": "Send numbers, reporting in JSON what was confirmed.",
+    "verifiable-share-consumer": "Read as a share group, reporting in JSON (4.x).",
+}
 
-class _Settings(Protocol):
-    """What these commands read of the settings."""
 
-    @property
-    def data_dir(self) -> Path: ...
-    @property
-    def bootstrap_servers(self) -> str: ...
-    @property
-    def kafka_version(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Defaults:
-    data_dir: Path = Path(".recado")
-    bootstrap_servers: str = "localhost:9092"
-    kafka_version: str = VERSIONS[0]
-
-
-def _settings() -> _Settings:
-    return click.get_current_context().obj or _Defaults()
+def _settings() -> Settings:
+    found = click.get_current_context().obj
+    return found if isinstance(found, Settings) else current_settings()
 
 
 def _environment() -> Mapping[str, str]:
@@ -65,50 +83,8 @@ def _embedded(*, brokers: int | None = None, port: int | None = None, version: s
 
 def _own_port(bootstrap_servers: str) -> int:
     """The port where clients look for Kafka on this machine, else Kafka's usual one."""
-    host, _, port = bootstrap_servers.split(",")[0].strip().rpartition(":")
+    host, _, port = bootstrap_servers.split(",")[0].strip().rpartition("://")[2].rpartition(":")
     return int(port) if host in ("localhost", "127.0.0.1") and port.isdigit() else 9092
-
-
-_SENTENCES = {
-    "refused": "Refused: {detail}",
-    "java": "Using {detail}",
-    "format": "Formatting {detail}",
-    "start": "Starting {detail}",
-    "stop": "Stopping {detail}",
-}
-
-
-@dataclass(slots=True)
-class _Reporter:
-    """Shows progress on standard error: a line for each stage, a bar while jars are fetched."""
-
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
-    sentences: Mapping[str, str] = field(default_factory=lambda: _SENTENCES)
-    bar: Bar | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.stage == "fetch":
-            self._fetch(progress)
-            return
-        self.close()
-        if progress.stage in self.sentences:
-            self.console.print(self.sentences[progress.stage].format(detail=progress.detail), markup=False)
-
-    def _fetch(self, progress: Progress) -> None:
-        if self.bar is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-            self.bar = Bar(*columns, console=self.console)
-            self.bar.add_task("", total=progress.size_total_bytes)
-            self.bar.start()
-        files = f"{progress.files_done} of {progress.files_total} files"
-        text = f"Fetching {progress.detail}, {files}"
-        self.bar.update(self.bar.task_ids[0], completed=progress.size_done_bytes, description=text)
-
-    def close(self) -> None:
-        """End the bar, so that what follows starts on a line of its own."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
 
 
 class _Tool(click.Command):
@@ -121,6 +97,7 @@ class _Tool(click.Command):
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@settings_options()
 def kafka() -> None:
     """Run a real Kafka on this machine, and Kafka's own tools.
 
@@ -137,12 +114,9 @@ def kafka() -> None:
 def start(brokers: int | None, port: int | None, version: str | None) -> None:
     """Start Kafka on this machine and leave it running."""
     embedded = _embedded(brokers=brokers, port=port, version=version)
-    report = _Reporter()
     began = time.monotonic()
-    try:
+    with KafkaProgress() as report:
         started = embedded.start(report, detach=True)
-    finally:
-        report.close()
     servers = embedded.bootstrap_servers
     after = f"is ready on {servers} ({time.monotonic() - began:.1f} s)" if started else f"runs already on {servers}"
     click.echo(f"Kafka {embedded.status().version} {after}.")
@@ -159,7 +133,8 @@ def _same_servers(ours: str, theirs: str) -> bool:
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=30.0, help="Seconds; then it is killed.")
 def stop(timeout_s: float) -> None:
     """Stop the embedded Kafka; its data stays."""
-    stopped = _embedded().stop(timeout_s, _Reporter())
+    with KafkaProgress() as report:
+        stopped = _embedded().stop(timeout_s, report)
     click.echo("Kafka is stopped." if stopped else "No embedded Kafka was running.")
 
 
@@ -201,7 +176,8 @@ def reset(yes: bool) -> None:
     folder = _settings().data_dir / "kafka"
     if not yes:
         _confirm(folder)
-    _embedded().reset(progress=_Reporter())
+    with KafkaProgress() as report:
+        _embedded().reset(progress=report)
     click.echo(f"{folder} is gone: the next start is a fresh Kafka.")
 
 
@@ -214,18 +190,18 @@ def _confirm(folder: Path) -> None:
 def _tool(name: str) -> click.Command:
     def run(arguments: tuple[str, ...]) -> None:
         settings = _settings()
-        code = run_tool(
-            name,
-            arguments,
-            version=settings.kafka_version,
-            bootstrap_servers=settings.bootstrap_servers,
-            java_env=_environment(),
-            progress=_Reporter(sentences={"refused": _SENTENCES["refused"]}),
-        )
+        with KafkaProgress(sentences=TROUBLE) as report:
+            code = run_tool(
+                name,
+                arguments,
+                version=settings.kafka_version,
+                bootstrap_servers=settings.bootstrap_servers,
+                java_env=_environment(),
+                progress=report,
+            )
         click.get_current_context().exit(code)
 
-    summary = f"Kafka's own tool; `recado kafka {name} --help` shows its options."
-    return _Tool(name, callback=run, help=summary, add_help_option=False)
+    return _Tool(name, callback=run, help=TOOL_HELP[name], add_help_option=False)
 
 
 for _name in TOOL_NAMES:

@@ -8,6 +8,7 @@ import sys
 import click
 
 from recado.errors import ConfigurationError, KafkaUnreachable, RecadoError
+from recado.settings import from_process
 
 __all__ = ["main"]
 
@@ -49,7 +50,8 @@ class Commands(click.Group):
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="recado", message="recado %(version)s")
-def recado() -> None:
+@click.pass_context
+def recado(context: click.Context) -> None:
     """A durable HTTP front door for Kafka, and a worker that never loses a message.
 
     Try it: `recado up` starts everything on this machine and says what to type next.
@@ -57,6 +59,7 @@ def recado() -> None:
     Every setting can be an option, an environment variable (RECADO_PORT=5050) or a line in recado.toml;
     `recado settings` shows them all.
     """
+    context.obj = from_process().settings
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -85,6 +85,8 @@ class EmbeddedKafka:
         self._leashed = not detach
         with self._exclusive():
             cluster = records.load(self._folder)
+            if cluster is not None and not self._fleet.holds_data(cluster):
+                cluster = None  # Planned once, but it never got as far as having data that bind us.
             running = [node for node in cluster.nodes if self._fleet.process(node)] if cluster else []
             if cluster is None or not running:
                 cluster = records.plan(cluster, self._wish)

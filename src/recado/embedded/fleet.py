@@ -58,6 +58,10 @@ class Fleet:
         """Return the broker's process; None when it does not run."""
         return process.load(self._files(node).pid_file)
 
+    def holds_data(self, cluster: Cluster) -> bool:
+        """Tell whether any broker's storage was formatted."""
+        return any(self._files(node).formatted for node in cluster.nodes)
+
     def look(self, cluster: Cluster, node: Node) -> BrokerStatus:
         """Look at one broker's process and ask it; blocks for two seconds when it is silent."""
         running = self.process(node)

@@ -50,7 +50,7 @@ class RetryPolicy:
     by_class: tuple[tuple[type[BaseException], Backoff | None], ...] = ()
 
     @classmethod
-    def of(cls, retry: Backoff | Mapping[type[BaseException], Backoff | None] | None) -> RetryPolicy:
+    def of(cls, retry: object) -> RetryPolicy:
         """Read a handler's ``retry=``. Raises HandlerError for anything else."""
         if retry is None or isinstance(retry, Backoff):
             return cls(retry)
