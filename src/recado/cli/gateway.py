@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
 
 import click
 from flask import Flask
 
+from recado.cli.loading import load_object
 from recado.cli.main import fail
 from recado.cli.options import current_settings, settings_options
-from recado.errors import ConfigurationError, RecadoError
+from recado.errors import RecadoError
 from recado.gateway import server
 from recado.gateway.api import create_app
 from recado.settings import Settings
@@ -25,7 +24,7 @@ __all__ = ["gateway", "serve"]
 @settings_options(host="Address to listen on.", port="Port to listen on.", topic="Topic of records that name none.",
                   wait_s="Longest wait for Kafka's confirmation, in seconds.")  # fmt: skip
 def gateway(app: str | None) -> int:
-    """Run the gateway: POST /send, POST /send/TOPIC, POST /flush.
+    r"""Run the gateway: POST /send, POST /send/TOPIC, POST /flush.
 
     Without MODULE:APP it serves recado's own routes. With it, it serves your Flask app, which must have them:
     app.register_blueprint(recado.blueprint()).
@@ -36,7 +35,7 @@ def gateway(app: str | None) -> int:
       recado gateway shop.web:app --port 8080
     """
     settings = current_settings(logging=True)
-    return _run(create_app(settings) if app is None else load_app(app, settings), settings)
+    return _run(create_app(settings) if app is None else load_object(app, Flask, "app"), settings)
 
 
 def serve(app: Flask) -> None:
@@ -52,24 +51,6 @@ def serve(app: Flask) -> None:
     except RecadoError as error:
         code = fail(error)
     sys.exit(code)
-
-
-def load_app(name: str, settings: Settings) -> Flask:
-    """Import ``module:app`` (or ``path.py``) from the working directory. Raises ConfigurationError."""
-    module_name, _, attribute = name.partition(":")
-    module_name = module_name.removesuffix(".py").replace("/", ".")
-    sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name.split(".")[0] and error.name != module_name:
-            raise
-        raise ConfigurationError(f"There is no module {module_name!r} in {os.getcwd()} (from {name!r}).") from error
-    app = getattr(module, attribute or "app", None)
-    if not isinstance(app, Flask):
-        found = "nothing" if app is None else type(app).__name__
-        raise ConfigurationError(f"{name!r}: {attribute or 'app'} must be a Flask app; it is {found}.")
-    return app
 
 
 def _run(app: Flask, settings: Settings) -> int:

@@ -92,7 +92,7 @@ class KafkaConsumer:
     def commit(self, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
         """Commit exactly these offsets."""
         positions = [
-            Position(partition.topic, partition.partition, committed.offset, metadata=committed.metadata or None)
+            Position(partition.topic, partition.partition, committed.offset, metadata=committed.metadata)
             for partition, committed in offsets.items()
         ]
         try:

@@ -1,0 +1,75 @@
+"""`recado worker`: a worker by itself, in one process or several, or started anew when the code changes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import click
+from watchfiles import PythonFilter, watch
+
+from recado.cli.loading import load_object
+from recado.cli.options import current_settings, settings_options
+from recado.settings import Settings
+from recado.supervisor import Program, Supervisor
+from recado.worker import Worker
+
+__all__ = ["worker"]
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:WORKER")
+@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N",
+              help="Run so many processes, each a member of the group.")  # fmt: skip
+@click.option("--reload", is_flag=True, help="Start anew when a .py file below the working directory changes.")
+@settings_options(group="Consumer group, where the worker names none.", topic="Topic of handlers that name none.",
+                  worker_port="Port of the worker's health and metrics.")  # fmt: skip
+def worker(target: str, processes: int, reload: bool) -> int:
+    r"""Run the handlers of a recado.Worker until SIGTERM or Ctrl-C.
+
+    MODULE:WORKER is where it is, such as shop.jobs:worker or jobs.py (then the name is `worker`). Handlers that are
+    at work are finished first, for at most RECADO_DRAIN_S seconds; what remains comes again (exit code 3).
+
+    \b
+    Examples:
+      recado worker jobs.py
+      recado worker shop.jobs:worker --processes 4
+      recado worker jobs.py --reload
+    """
+    settings = current_settings()
+    if processes == 1 and not reload:
+        load_object(target, Worker, "worker").run(settings=settings)
+        return 0
+    load_object(target, Worker, "worker")  # a mistake should be said here, not by every child
+    return _supervise(target, processes, settings, reload=reload)
+
+
+def _supervise(target: str, processes: int, settings: Settings, *, reload: bool) -> int:
+    command = [sys.executable, "-m", "recado", "worker", target, *_own_options()]
+    programs = [Program(f"worker-{number}", command, dict(os.environ)) for number in range(1, processes + 1)]
+    stop, changed = threading.Event(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, frame: stop.set())
+    supervisor = Supervisor(programs, on_line=_print_line, drain_s=settings.drain_s)
+    if reload:
+        threading.Thread(target=_watch, args=(stop, changed), name="reload", daemon=True).start()
+    return supervisor.run(stop, reload=changed if reload else None)
+
+
+def _own_options() -> list[str]:
+    """The options of this call that are settings, for the children."""
+    given = click.get_current_context().meta.get("recado.options", {})
+    return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _watch(stop: threading.Event, changed: threading.Event) -> None:
+    for changes in watch(Path.cwd(), watch_filter=PythonFilter(), stop_event=stop):
+        click.echo(f"reload: {Path(next(iter(changes))[1]).name} changed, starting anew", err=True)
+        changed.set()
+
+
+def _print_line(name: str, line: str) -> None:
+    click.echo(f"{name} | {line}", err=True)

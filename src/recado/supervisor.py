@@ -1,0 +1,173 @@
+"""Child processes: started, kept alive, relayed into one log, and ended in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+__all__ = ["Program", "Supervisor"]
+
+#: Rest before a child that died is started again, in seconds; it doubles up to the longest.
+FIRST_REST_S = 0.5
+LONGEST_REST_S = 30.0
+
+#: A child that lived so long has earned a first rest again, in seconds.
+HEALTHY_S = 60.0
+
+#: How often the children are looked at, in seconds.
+LOOK_S = 0.1
+
+#: What a child may take beyond the drain time of its own settings before it is killed, in seconds.
+GRACE_S = 5.0
+
+#: Exit code of a child that cannot run as it is set up: starting it again would change nothing.
+USAGE = 2
+
+#: Runs first in the child: has Linux send SIGTERM (15) when the thread that started it ends (1 = PR_SET_PDEATHSIG), so
+#: that a killed parent leaves nobody behind; then becomes the program. Elsewhere it only becomes the program.
+_LEASH = """
+import ctypes, os, sys
+try:
+    ctypes.CDLL(None).prctl(1, 15)
+except (AttributeError, OSError):
+    pass
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a child runs: a name for its lines, a command with an absolute path, and its whole environment."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Child:
+    program: Program
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    start_at: float = 0.0
+    rest_s: float = FIRST_REST_S
+    codes: list[int] = field(default_factory=list)
+
+
+class Supervisor:
+    """Runs programs until told to stop. Call it from one thread; that thread must outlive the children.
+
+    ``on_line`` is given (name, line) of each line that a child writes, from a thread of that child's own.
+    """
+
+    def __init__(
+        self, programs: Sequence[Program], *, on_line: Callable[[str, str], None], drain_s: float
+    ) -> None:
+        self._children = [_Child(program) for program in programs]
+        self._on_line = on_line
+        self._drain_s = drain_s
+
+    def start(self) -> None:
+        """Start every program."""
+        for child in self._children:
+            self._start(child)
+
+    def look(self) -> int | None:
+        """Start again what died and has rested; return the exit code of a child that cannot run, else None."""
+        now = time.monotonic()
+        for child in self._children:
+            if child.process is None:
+                if now >= child.start_at:
+                    self._start(child)
+                continue
+            code = child.process.poll()
+            if code is None:
+                continue
+            if code == USAGE:
+                return code
+            self._rest(child, code, now)
+        return None
+
+    def run(self, stop: threading.Event, *, reload: threading.Event | None = None) -> int:
+        """Keep the programs alive until ``stop`` is set, then end them; start them anew when ``reload`` is set."""
+        self.start()
+        failed = None
+        while failed is None and not stop.wait(LOOK_S):
+            if reload is not None and reload.is_set():
+                reload.clear()
+                self.end(hurry=stop)
+                self.start()
+            failed = self.look()
+        hurry = threading.Event()
+        code = self.end(hurry=hurry)
+        return code if failed is None else failed
+
+    def end(self, *, hurry: threading.Event) -> int:
+        """End the children one after the other, in their order; return the worst exit code.
+
+        The order matters: what brings in work goes first. A child is killed when its drain time is over, or at
+        once when ``hurry`` is set.
+        """
+        codes = [0]
+        for child in self._children:
+            if child.process is not None:
+                codes.append(self._end(child, child.process, hurry))
+                child.process = None
+        return max(codes)
+
+    def pids(self) -> list[int]:
+        """The processes that run now."""
+        return [child.process.pid for child in self._children if child.process is not None]
+
+    def _start(self, child: _Child) -> None:
+        program = child.program
+        # A session of its own: Ctrl-C in the terminal reaches only the parent, which ends the children in order.
+        child.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *program.command],
+            env=dict(program.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        child.started_at = time.monotonic()
+        assert child.process.stdout is not None
+        threading.Thread(
+            target=self._relay, args=(program.name, child.process.stdout), name=f"relay-{program.name}", daemon=True
+        ).start()
+
+    def _relay(self, name: str, output: IO[bytes]) -> None:
+        with output:
+            for line in output:
+                self._on_line(name, line.decode("utf-8", "replace").rstrip("\r\n"))
+
+    def _rest(self, child: _Child, code: int, now: float) -> None:
+        if now - child.started_at >= HEALTHY_S:
+            child.rest_s = FIRST_REST_S
+        self._on_line(child.program.name, f"ended ({_reason(code)}); starting it again in {child.rest_s:g} s")
+        child.process, child.start_at = None, now + child.rest_s
+        child.rest_s = min(LONGEST_REST_S, child.rest_s * 2)
+
+    def _end(self, child: _Child, process: subprocess.Popen[bytes], hurry: threading.Event) -> int:
+        deadline = time.monotonic() + self._drain_s + GRACE_S
+        process.send_signal(signal.SIGTERM)
+        while process.poll() is None and time.monotonic() < deadline and not hurry.is_set():
+            time.sleep(LOOK_S / 10)
+        if process.poll() is None:
+            self._on_line(child.program.name, "did not end in time; killing it (what it had not committed comes again)")
+            process.kill()
+        code = process.wait()
+        return 3 if code < 0 and code != -signal.SIGTERM else max(code, 0)
+
+
+def _reason(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
