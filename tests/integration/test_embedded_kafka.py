@@ -51,16 +51,16 @@ def eventually(condition) -> bool:
 
 
 def command(folder: Path, servers: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `recado kafka ARGUMENTS` in a process of its own, as a terminal would."""
-    script = (
-        "import sys; from pathlib import Path; from types import SimpleNamespace\n"
-        "from recado.cli.kafka import kafka\n"
-        f"obj = SimpleNamespace(data_dir=Path({str(folder)!r}), bootstrap_servers={servers!r}, "
-        f"kafka_version={kafka_version()!r})\n"
-        "kafka(sys.argv[1:], obj=obj)\n"
-    )
+    """Run `recado kafka ARGUMENTS` in a process of its own, as a terminal would, with its data in ``folder``."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RECADO_")}
+    environment |= {
+        "RECADO_DATA_DIR": str(folder),
+        "RECADO_BOOTSTRAP_SERVERS": servers,
+        "RECADO_KAFKA_VERSION": kafka_version(),
+    }
+    program = [sys.executable, "-c", "from recado.cli.main import main; main()", "kafka", *arguments]
     return subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, input=stdin, timeout=DEADLINE_S
+        program, capture_output=True, cwd=folder.parent, env=environment, input=stdin, text=True, timeout=DEADLINE_S
     )
 
 
@@ -317,7 +317,8 @@ def test_the_commands_start_show_stop_and_forget_a_kafka(tmp_path):
         stopped = command(folder, servers, "stop")
         assert (stopped.returncode, stopped.stdout) == (0, "Kafka is stopped.\n")
         assert command(folder, servers, "status").returncode == 4
-        assert "--yes" in command(folder, servers, "reset").stderr
+        refused = command(folder, servers, "reset")
+        assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
         assert (folder / "kafka").exists()
         assert command(folder, servers, "reset", "--yes").returncode == 0
         assert not (folder / "kafka").exists()
