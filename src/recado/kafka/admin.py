@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from recado.errors import RecadoError
 from recado.kafka.config import client_config
 from recado.kafka.failures import client_failure
+from recado.kafka.quiet import quiet_logger
 from recado.record import TopicPartition
 from recado.settings import Settings
 
@@ -52,7 +53,7 @@ class Admin:
 
     def __init__(self, settings: Settings) -> None:
         try:
-            self._client = AdminClient(client_config(settings))
+            self._client = AdminClient(client_config(settings), logger=quiet_logger())
         except KafkaException as error:
             raise client_failure(error, "the Kafka settings") from error
         self._servers = settings.bootstrap_servers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from confluent_kafka import TopicPartition as Position
 
 from recado.kafka.abstract import Committed, Message, PartitionListener
 from recado.kafka.failures import client_failure, is_unreachable
+from recado.kafka.quiet import quiet_logger
 from recado.record import TopicPartition
 
 __all__ = ["KafkaConsumer"]
@@ -46,7 +46,7 @@ class KafkaConsumer:
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
         try:
             # Any: its stubs say Optional wherever a message may be an event instead of a record.
-            self._client: Any = Client({**config, **callbacks}, logger=logging.getLogger("librdkafka"))
+            self._client: Any = Client({**config, **callbacks}, logger=quiet_logger())
         except KafkaException as error:
             raise client_failure(error, "the consumer's settings") from error
         self._listener: PartitionListener | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from recado.errors import Backpressure, RecadoError
 from recado.kafka.abstract import Message
 from recado.kafka.delivery import Delivery, Summary
 from recado.kafka.failures import client_failure, delivery_failure, is_unreachable
+from recado.kafka.quiet import Seldom, quiet_logger
 
 __all__ = ["KafkaProducer"]
 
@@ -42,10 +42,11 @@ class KafkaProducer:
         on_unreachable: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_unreachable = on_unreachable
+        self._seldom = Seldom()
         # What could not even be queued is reported by the report thread too: one writer per delivery.
         self._refused: deque[tuple[Delivery, int, RecadoError]] = deque()
         try:
-            self.client = Client({**config, "error_cb": self._on_error}, logger=logging.getLogger("librdkafka"))
+            self.client = Client({**config, "error_cb": self._on_error}, logger=quiet_logger())
         except KafkaException as error:
             raise client_failure(error, "the producer's settings") from error
         self._closing = threading.Event()
@@ -124,7 +125,8 @@ class KafkaProducer:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._on_unreachable()
-        log.log(*_level(error), error=error.str(), code=error.name())
+        if self._seldom.now(error.name()):
+            log.log(*_level(error), error=error.str(), code=error.name())
 
 
 def _note(delivery: Delivery, index: int, error: KafkaError | None, message: Message) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 from confluent_kafka import Consumer as Client
@@ -13,6 +12,7 @@ from recado.errors import UnknownTopic
 from recado.kafka.abstract import Message
 from recado.kafka.config import consumer_config
 from recado.kafka.failures import client_failure
+from recado.kafka.quiet import quiet_logger
 from recado.settings import Settings
 
 __all__ = ["Tail"]
@@ -26,7 +26,7 @@ class Tail:
 
     def __init__(self, settings: Settings, topic: str) -> None:
         config = {**consumer_config(settings, "recado-tail"), "enable.partition.eof": False}
-        self._client = Client(config, logger=logging.getLogger("librdkafka"))
+        self._client = Client(config, logger=quiet_logger())
         self._topic = topic
         try:
             found = self._client.list_topics(topic, timeout=TIMEOUT_S).topics[topic]

@@ -59,6 +59,9 @@ class Gathering:
             basket.busy -= 1
             self._release(basket, self._clock())
 
+    def turn(self, run: Run) -> None:
+        """Never called with a batch half done: one call handles it."""
+
     def set_aside(self, run: Run) -> None:
         """Nothing to split: a batch waits as a whole."""
 
@@ -79,4 +82,4 @@ class Gathering:
             batch, basket.messages = basket.messages[: self._size], basket.messages[self._size :]
             basket.since = self._clock()
             basket.busy += 1
-            self._start(Run(basket.epoch, batch))
+            self._start(Run(basket.epoch, batch, []))

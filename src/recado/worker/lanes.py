@@ -15,8 +15,17 @@ from recado.worker.run import Run
 
 __all__ = ["Dispatcher", "Lanes"]
 
-#: The name of the lane that a whole partition shares; records without a key have no lane of their own.
+#: Stands for all keys where a whole partition is one run; records without a key are in nobody's way.
 WHOLE = None
+
+#: Records that one run gathers of several keys: enough to make handing over cheap, few enough to share out evenly.
+LARGEST_RUN = 64
+
+#: Runs per thread that a read should give at least, so that no thread is idle while another has a long one.
+SHARES = 4
+
+#: Keys placed under one hold of the lock: threads that end a run wait for it.
+GROUPS_AT_ONCE = 256
 
 
 class Dispatcher(Protocol):
@@ -28,6 +37,9 @@ class Dispatcher(Protocol):
     def finish(self, run: Run) -> None:
         """A run ended, or its partition is closed: let go on what waits for it (any thread)."""
 
+    def turn(self, run: Run) -> None:
+        """A run was asked to stop in between (``run.halt``): queue the rest of it again (any thread)."""
+
     def set_aside(self, run: Run) -> None:
         """The record at ``run.at`` waits for another attempt: let go on what need not wait for it (loop thread)."""
 
@@ -38,88 +50,141 @@ class Dispatcher(Protocol):
 class Lanes:
     """Orders by key, by partition, or not at all (``order``). ``start`` puts a run where threads take it.
 
-    A lane has one run at a time; what comes for it meanwhile follows in its next run, at the end of the queue, so
-    a busy key can't starve others. Where there is one thread only (``coarse``) a whole partition is one lane, which
-    costs nothing per key; it is split by key when a record of it must wait for another attempt.
+    A key belongs to one run at a time; what comes for it meanwhile follows when that run ends, at the end of the
+    queue, so a busy key can't starve others. A run may hold several keys: when much is there to do, handing over
+    a record alone costs more than many handlers do. One that turns out slow is split again (``turn``).
 
-    The lanes outlive a partition's stay: what an earlier stay still executes holds its lane, so that a partition
+    Where there is one thread only, a whole partition is one run, which costs nothing per key; it is split when a
+    record of it must wait for another attempt.
+
+    The lanes outlive a partition's stay: what an earlier stay still executes holds its keys, so that a partition
     that comes back does not start a key twice.
     """
 
-    def __init__(self, *, order: str, coarse: bool, start: Callable[[Run], None]) -> None:
+    def __init__(self, *, order: str, concurrency: int, start: Callable[[Run], None]) -> None:
         self._order = order
-        self._coarse = coarse or order == "partition"
+        self._concurrency = concurrency
         self._start = start
         self._lock = threading.Lock()
-        self._lanes: dict[TopicPartition, dict[bytes | None, Run]] = defaultdict(dict)
+        self._lanes: defaultdict[TopicPartition, dict[bytes | None, Run]] = defaultdict(dict)
 
     def offer(self, epoch: Epoch, messages: list[Message]) -> None:
         """Take over records of one partition, in offset order."""
         lanes = self._lanes[epoch.where]
         with self._lock:
-            if WHOLE in lanes or (self._coarse and not lanes):
-                self._add(lanes, WHOLE, epoch, messages)
+            if self._offer_whole(lanes, epoch, messages):
                 return
-        if self._order == "none":
-            for message in messages:
-                self._start(Run(epoch, [message]))
-        else:
-            self._offer_by_key(lanes, epoch, messages)
+        groups = self._grouped(messages)
+        size = self._run_size(len(messages))
+        for first in range(0, len(groups), GROUPS_AT_ONCE):
+            with self._lock:
+                self._place(lanes, epoch, groups[first : first + GROUPS_AT_ONCE], size)
 
     def finish(self, run: Run) -> None:
-        """A run ended: its lane goes on with what came meanwhile, or is free."""
-        lanes = run.lane
-        if lanes is None:
+        """A run ended: its keys go on with what came meanwhile, or are free."""
+        if not run.keys:
             return
+        lanes = self._lanes[run.epoch.where]
         with self._lock:
+            for key in run.keys:
+                del lanes[key]
             if run.following and not run.following_epoch.closed:
-                lanes[run.key] = following = Run(run.following_epoch, run.following, lanes, run.key)
+                self._offer_again(lanes, run.following_epoch, run.following)
+
+    def turn(self, run: Run) -> None:
+        """A run was asked to stop in between: queue the rest, each key for itself.
+
+        The rest is another run, because the loop settles this one at the same time.
+        """
+        lanes, rest = self._lanes[run.epoch.where], run.messages[run.at :]
+        with self._lock:
+            for key in run.keys:
+                del lanes[key]
+            if WHOLE in run.keys or run.attempt > 1:  # one thread, or one key: there is nothing to split
+                again = Run(run.epoch, rest, run.keys)
+                again.attempt = run.attempt
+                lanes.update(dict.fromkeys(run.keys, again))
+                self._start(again)
             else:
-                del lanes[run.key]
-                return
-        self._start(following)
+                self._place(lanes, run.epoch, self._grouped(rest), 1)
+            if run.following and not run.following_epoch.closed:
+                self._offer_again(lanes, run.following_epoch, run.following)
 
     def set_aside(self, run: Run) -> None:
-        """Split a whole partition's lane: only the key at ``run.at`` waits (only that record, if it has no key)."""
-        lanes = run.lane
-        if lanes is None or run.key is not WHOLE or self._order == "partition":
+        """Only the key at ``run.at`` waits (only that record, if it has no key, or the order is none)."""
+        if self._order == "partition":
             return
+        lanes = self._lanes[run.epoch.where]
         waiting, rest = run.messages[run.at], run.messages[run.at + 1 :]
+        key = waiting.key() if self._order == "key" else None
         with self._lock:
-            del lanes[WHOLE]
+            for other in run.keys:
+                del lanes[other]
             following, run.following = run.following, []
             run.messages, run.at, run.settled = [waiting], 0, 0
-            run.key = waiting.key() if self._order == "key" else None
-            run.lane = lanes if run.key is not None else None
-            if run.key is not None:
-                lanes[run.key] = run
-        if rest:
-            self.offer(run.epoch, rest)
-        if following:
-            self.offer(run.following_epoch, following)
+            run.keys = [] if key is None else [key]
+            if key is not None:
+                lanes[key] = run
+            self._offer_again(lanes, run.epoch, rest)
+            if not run.following_epoch.closed:
+                self._offer_again(lanes, run.following_epoch, following)
 
     def start_due(self, now: float, *, whatever_is_there: bool = False) -> float:
         """Nothing here waits for time."""
         return math.inf
 
-    def _offer_by_key(self, lanes: dict[bytes | None, Run], epoch: Epoch, messages: list[Message]) -> None:
+    def _offer_again(self, lanes: dict[bytes | None, Run], epoch: Epoch, messages: list[Message]) -> None:
+        if messages and not self._offer_whole(lanes, epoch, messages):
+            self._place(lanes, epoch, self._grouped(messages), self._run_size(len(messages)))
+
+    def _offer_whole(self, lanes: dict[bytes | None, Run], epoch: Epoch, messages: list[Message]) -> bool:
+        """Make the partition one run, or add to it, where that is how it goes now."""
+        if WHOLE in lanes:
+            lanes[WHOLE].follow(epoch, messages)
+        elif self._order == "partition" or (self._concurrency == 1 and not lanes):
+            lanes[WHOLE] = run = Run(epoch, messages, [WHOLE])
+            self._start(run)
+        else:
+            return False
+        return True
+
+    def _grouped(self, messages: list[Message]) -> list[tuple[bytes | None, list[Message]]]:
+        """By key, each key's records in their order; records that nothing orders stand alone."""
+        if self._order == "none":
+            return [(None, [message]) for message in messages]
+        alone: list[tuple[bytes | None, list[Message]]] = []
         by_key: defaultdict[bytes, list[Message]] = defaultdict(list)
         for message in messages:
             key = message.key()
             if key is None:
-                self._start(Run(epoch, [message]))
+                alone.append((None, [message]))
             else:
                 by_key[key].append(message)
-        for key, found in by_key.items():
-            with self._lock:
-                self._add(lanes, key, epoch, found)
+        return [*by_key.items(), *alone]
 
-    def _add(self, lanes: dict[bytes | None, Run], key: bytes | None, epoch: Epoch, messages: list[Message]) -> None:
-        run = lanes.get(key)
-        if run is None:
-            lanes[key] = run = Run(epoch, messages, lanes, key)
+    def _place(
+        self,
+        lanes: dict[bytes | None, Run],
+        epoch: Epoch,
+        groups: list[tuple[bytes | None, list[Message]]],
+        size: int,
+    ) -> None:
+        """Make runs of about ``size`` records; a key that has a run already follows it. Called with the lock held."""
+        run = Run(epoch, [], [])
+        for key, messages in groups:
+            if key is not None:
+                busy = lanes.get(key)
+                if busy is not None:
+                    busy.follow(epoch, messages)
+                    continue
+                lanes[key] = run
+                run.keys.append(key)
+            run.messages += messages
+            if len(run.messages) >= size:
+                self._start(run)
+                run = Run(epoch, [], [])
+        if run.messages:
             self._start(run)
-        elif run.following_epoch is epoch:
-            run.following.extend(messages)
-        else:
-            run.following, run.following_epoch = messages, epoch
+
+    def _run_size(self, records: int) -> int:
+        return max(1, min(LARGEST_RUN, records // (self._concurrency * SHARES)))

@@ -115,12 +115,10 @@ class Loop:
             self._take_turns()
 
     def _take_turns(self) -> None:
-        """Where runs wait for a thread, one that has been executing for long goes back to the end of the queue."""
-        held = 0
+        """A run that has been executing for long makes place: for runs that wait, or for its own other keys."""
         for runner in self._holdings.runners:
             crowded = runner.waiting() > 0
             for run in runner.executing():
-                run.halt = run.halt or (crowded and run.seen)
+                run.halt = run.halt or (run.seen and (crowded or len(run.messages) > run.at + 1))
                 run.seen = True
-        held = sum(epoch.held_records for epoch in self._holdings.epochs.values())
-        WORKER_IN_FLIGHT.set(held)
+        WORKER_IN_FLIGHT.set(sum(epoch.held_records for epoch in self._holdings.epochs.values()))

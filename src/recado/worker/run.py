@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-
 from recado.kafka.abstract import Message
 from recado.worker.epoch import Epoch
 
@@ -11,7 +9,7 @@ __all__ = ["Run"]
 
 
 class Run:
-    """Some records of one lane, in order, and how far they are.
+    """Some records of one partition, in order, and how far they are.
 
     The thread that handles it writes ``at`` before each record, so everything before ``at`` is done; the loop reads
     ``at`` at any time and remembers in ``settled`` up to where it has counted. No lock, no object per record.
@@ -26,26 +24,18 @@ class Run:
         "following_epoch",
         "halt",
         "handled",
-        "key",
-        "lane",
+        "keys",
         "messages",
         "seen",
         "settled",
         "spent_s",
     )
 
-    def __init__(
-        self,
-        epoch: Epoch,
-        messages: list[Message],
-        lane: MutableMapping[bytes | None, Run] | None = None,
-        key: bytes | None = None,
-    ) -> None:
+    def __init__(self, epoch: Epoch, messages: list[Message], keys: list[bytes | None]) -> None:
         self.epoch = epoch
         self.messages = messages
-        #: The partition's lanes and this run's name among them; None where nothing orders its records.
-        self.lane = lane
-        self.key = key
+        #: The keys that are handled nowhere else until this run ends.
+        self.keys = keys
         self.at = 0
         self.settled = 0
         #: Which attempt the record at ``at`` is on; its followers start with 1.
@@ -59,6 +49,13 @@ class Run:
         self.handled = 0
         #: The loop's note that it saw this run executing before.
         self.seen = False
-        #: What came for this lane meanwhile, and the stay it belongs to; guarded by the lanes' lock.
+        #: What came for its keys meanwhile, and the stay it belongs to; guarded by the lanes' lock.
         self.following: list[Message] = []
         self.following_epoch = epoch
+
+    def follow(self, epoch: Epoch, messages: list[Message]) -> None:
+        """Let records wait for the end of this run; those of an earlier stay that still waited are void."""
+        if self.following_epoch is epoch:
+            self.following += messages
+        else:
+            self.following, self.following_epoch = list(messages), epoch

@@ -43,15 +43,14 @@ def dispatcher(handler: Handler, runner: Runner) -> Dispatcher:
         size, wait_s = handler.batch
         ordered = handler.order != "none"
         return Gathering(size=size, wait_s=wait_s, ordered=ordered, start=runner.put, clock=time.monotonic)
-    return Lanes(order=handler.order, coarse=handler.concurrency == 1, start=runner.put)
+    return Lanes(order=handler.order, concurrency=handler.concurrency, start=runner.put)
 
 
 def leave(run: Run, runner: Runner, returned: deque[Run]) -> None:
     """A thread is through with a run: it failed, was asked to stop in between, or is at its end."""
     if run.error is None:
         if run.halt and run.at < len(run.messages) and not run.epoch.closed:
-            run.halt = False
-            runner.put(run)
+            runner.lanes.turn(run)
         else:
             runner.lanes.finish(run)
     returned.append(run)
