@@ -55,6 +55,6 @@ def serve(app: Flask) -> None:
 
 def _run(app: Flask, settings: Settings) -> int:
     def announce(url: str) -> None:
-        click.echo(f"gateway ready at {url} (try {url}/docs), Kafka at {settings.bootstrap_servers}", err=True)
+        click.echo(f"gateway listens at {url} (see {url}/docs), Kafka at {settings.bootstrap_servers}", err=True)
 
     return server.run(app, on_ready=announce)

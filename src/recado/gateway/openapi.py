@@ -12,7 +12,6 @@ import msgspec
 from recado.gateway.cloudevents import BATCH, STRUCTURED
 from recado.gateway.parse import JSON, MAX_RECORDS, NDJSON
 from recado.gateway.problem import MEDIA_TYPE
-from recado.settings import Settings
 
 __all__ = ["docs_page", "openapi"]
 
@@ -37,19 +36,19 @@ _MEANINGS = {
 
 
 @lru_cache(maxsize=8)
-def openapi(settings: Settings, prefix: str = "") -> bytes:
-    """The description as JSON; ``prefix`` is where the routes are mounted."""
-    return msgspec.json.encode(_description(settings, prefix))
+def openapi(topic: str, prefix: str = "") -> bytes:
+    """The description as JSON; ``topic`` is the default one, ``prefix`` is where the routes are mounted."""
+    return msgspec.json.encode(_description(topic, prefix))
 
 
 @lru_cache(maxsize=8)
-def docs_page(settings: Settings, prefix: str = "") -> str:
+def docs_page(topic: str, prefix: str = "") -> str:
     """The description as one HTML page that needs nothing from elsewhere."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_PAGE).render(api=_description(settings, prefix), prefix=prefix)
+    return environment.from_string(_PAGE).render(api=_description(topic, prefix), prefix=prefix)
 
 
-def _description(settings: Settings, prefix: str) -> dict[str, Any]:
+def _description(topic: str, prefix: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,8 +59,8 @@ def _description(settings: Settings, prefix: str) -> dict[str, Any]:
         },
         "servers": [{"url": prefix or "/"}],
         "paths": {
-            "/send": {"post": _send(settings)},
-            "/send/{topic}": {"post": _send_raw(settings)},
+            "/send": {"post": _send(topic)},
+            "/send/{topic}": {"post": _send_raw(topic)},
             "/flush": {"post": _flush()},
             "/health/live": {"get": _get("live", "Is the process alive?", "Alive.")},
             "/health/ready": {"get": _ready()},
@@ -69,12 +68,12 @@ def _description(settings: Settings, prefix: str) -> dict[str, Any]:
             "/openapi.json": {"get": _get("openapi", "This description", "OpenAPI 3.1.")},
             "/docs": {"get": _get("docs", "This description for people", "A page.", "text/html")},
         },
-        "components": {"schemas": _schemas(settings)},
+        "components": {"schemas": _schemas(topic)},
     }
 
 
-def _send(settings: Settings) -> dict[str, Any]:
-    example = {"message": "Hola Kafka", "topic": settings.topic}
+def _send(topic: str) -> dict[str, Any]:
+    example = {"message": "Hola Kafka", "topic": topic}
     record, records = _ref("Record"), {"type": "array", "items": _ref("Record"), "minItems": 1}
     return {
         "operationId": "send",
@@ -96,7 +95,7 @@ def _send(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _send_raw(settings: Settings) -> dict[str, Any]:
+def _send_raw(topic: str) -> dict[str, Any]:
     def query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
         return {"name": name, "in": "query", "schema": schema, "description": description}
 
@@ -108,7 +107,7 @@ def _send_raw(settings: Settings) -> dict[str, Any]:
             "CloudEvents 1.0 in binary, structured and batch mode land by the CloudEvents Kafka binding."
         ),
         "parameters": [
-            {"name": "topic", "in": "path", "required": True, "schema": _TOPIC, "example": settings.topic},
+            {"name": "topic", "in": "path", "required": True, "schema": _TOPIC, "example": topic},
             query("key", _TEXT, "The record's key, as UTF-8."),
             query("partition", _COUNT, "One partition; by default the key decides."),
             query("timestamp", _TEXT, "Milliseconds since 1970, or ISO 8601 with an offset."),
@@ -201,7 +200,7 @@ def _object(required: list[str], **properties: Any) -> dict[str, Any]:
     return {"type": "object", "required": required, "properties": properties}
 
 
-def _schemas(settings: Settings) -> dict[str, Any]:
+def _schemas(topic: str) -> dict[str, Any]:
     place = {"id": _TEXT, "topic": _TOPIC, "partition": _COUNT, "offset": _COUNT, "timestamp": _COUNT}
     return {
         "Record": {
@@ -210,7 +209,7 @@ def _schemas(settings: Settings) -> dict[str, Any]:
                 message={
                     "description": "A string becomes its UTF-8 bytes, other JSON its compact form, null a tombstone."
                 },
-                topic={**_TOPIC, "default": settings.topic},
+                topic={**_TOPIC, "default": topic},
                 key=_TEXT,
                 headers={"type": "object", "additionalProperties": _TEXT},
                 partition=_COUNT,

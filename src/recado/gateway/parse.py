@@ -100,6 +100,8 @@ class LineParser:
         try:
             found = self._decode(block)
         except Problem as problem:
+            if "line" in problem.extensions:
+                raise
             line = self._lines + _line_of(block, len(self.records) - before)
             raise _placed(problem, f"line {line}", line=line) from None
         if found != lines and found != sum(1 for line in block.split(b"\n") if line.strip()):
@@ -113,7 +115,7 @@ class LineParser:
             lines = _lines.decode_lines(block)
         except msgspec.ValidationError:
             pass  # not only texts, or with extras
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._find_bad_line(block)
         else:
             open_lines(lines, outline, add)

@@ -66,11 +66,11 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
 
     @routes.get("/openapi.json")
     def description() -> Response:
-        return Response(openapi(gateway.settings, request.script_root + _prefix()), content_type="application/json")
+        return Response(openapi(gateway.settings.topic, request.script_root + _prefix()), content_type="application/json")
 
     @routes.get("/docs")
     def docs() -> Response:
-        return Response(docs_page(gateway.settings, request.script_root + _prefix()), content_type="text/html")
+        return Response(docs_page(gateway.settings.topic, request.script_root + _prefix()), content_type="text/html")
 
     return routes
 

@@ -23,7 +23,7 @@ from recado.gateway.gateway import Gateway
 from recado.gateway.routes import EXTENSION
 from recado.gateway.wsgi import WsgiBridge
 
-__all__ = ["gateway_of", "run"]
+__all__ = ["gateway_of", "mounted_at", "require_free", "run"]
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +64,7 @@ async def _serve(app: Flask, on_ready: Callable[[str], None]) -> int:
     gateway = gateway_of(app)
     settings = gateway.settings
     bridge = WsgiBridge(app, max_body_bytes=settings.max_body_bytes)
-    prefixes = _prefixes(app)
+    prefixes = mounted_at(app)
     if not _is_plain(app):
         log.info("produce routes run inside Flask", why="the app has hooks that every request must pass")
         prefixes = []
@@ -140,7 +140,8 @@ def require_free(host: str, port: int) -> None:
             ) from error
 
 
-def _prefixes(app: Flask) -> list[str]:
+def mounted_at(app: Flask) -> list[str]:
+    """Where the app mounts recado's routes: ``""`` or a prefix, once for each registration."""
     rules = [rule.rule for rule in app.url_map.iter_rules() if rule.endpoint.split(".")[-2:] == ["recado", "send"]]
     return [rule[: -len("/send")] for rule in rules]
 

@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition as Position
 
 from recado.kafka.abstract import Committed, Message, PartitionListener
 from recado.kafka.failures import client_failure, is_unreachable
-from recado.kafka.quiet import quiet_logger
+from recado.kafka.quiet import Seldom, quiet_logger
 from recado.record import TopicPartition
 
 __all__ = ["KafkaConsumer"]
@@ -42,6 +42,7 @@ class KafkaConsumer:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._reachable = True
+        self._seldom = Seldom()
         self._probe_at = 0.0
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
         try:
@@ -156,7 +157,8 @@ class KafkaConsumer:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._reachable = False
         event = "kafka unreachable, waiting for it" if is_unreachable(error) else "kafka error"
-        log.warning(event, error=error.str(), code=error.name())
+        if self._seldom.now(event + error.name()):
+            log.warning(event, error=error.str(), code=error.name())
 
     def _on_commit(self, error: KafkaError | None, positions: Sequence[Position]) -> None:
         failed = error or next((position.error for position in positions if position.error), None)

@@ -18,7 +18,7 @@ class Retry(Exception):
 
 
 class Reject(Exception):
-    """This record can never succeed: no further attempt."""
+    """The record can never succeed: no further attempt."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason or "the handler rejected the record")

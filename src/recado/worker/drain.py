@@ -69,7 +69,7 @@ class Drain:
         self._holdings.close(self._holdings.snapshot())
         self._settlement.release_closed()
         self._finish_executing()
-        self._settlement.settle()
+        self._settlement.settle_all()
         remaining = self._remaining()
         for runner in self._holdings.runners:
             runner.stop()

@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Probes come every few seconds: they are not worth a line."""
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ IDLE_S = 0.1
 BUSY_S = 0.02
 
 #: Rest while there is no room to read, in seconds.
-FULL_S = 0.005
+FULL_S = 0.01
 
 #: A run that has been executing for two of these looks makes place for others that wait.
 TURN_S = 0.1

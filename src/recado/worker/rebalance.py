@@ -57,7 +57,7 @@ class Rebalance:
         deadline = time.monotonic() + self._drain_s
         while self._holdings.executing(epochs) and time.monotonic() < deadline and not self._stop.hurried:
             time.sleep(LOOK_EVERY_S)
-        self._settlement.settle()
+        self._settlement.settle_all()
         self._commits.commit_all(epochs)
         for run in self._holdings.executing(epochs):
             log.warning(

@@ -20,6 +20,12 @@ __all__ = ["Settlement"]
 
 log = structlog.get_logger(__name__)
 
+#: Rest between two looks at runs that still execute, in seconds: often enough for commits and for the budget.
+LOOK_EVERY_S = 0.02
+
+#: Runs whose time goes into the histogram at one settling: when there are thousands, some tell as much as all.
+OBSERVED_AT_ONCE = 32
+
 #: What to do about a stopped partition, said with every stop.
 REMEDY = "fix the handler and restart; nothing is lost"
 
@@ -41,18 +47,32 @@ class Settlement:
         self._delays = delays
         self._clock = clock
         self._chance = chance
+        self._look_at = 0.0
 
     def settle(self) -> None:
-        """Count what is done so far, also in runs that are still executing, and decide about what failed."""
+        """Count what is done, and decide about what failed; now and then look at runs that still execute, too."""
+        now = self._clock()
+        if now < self._look_at:
+            self._settle_returned(Counter())
+        else:
+            self._look_at = now + LOOK_EVERY_S
+            self.settle_all()
+
+    def settle_all(self) -> None:
+        """Count all that is done up to now, also in runs that still execute."""
         done: Counter[str] = Counter()
-        for _ in range(len(self._returned)):
-            run = self._returned.popleft()
-            self._count(run, done)
-            self._observe(run)
-            if run.error is not None:
-                self._decide(run)
         for run in self._holdings.executing():
             self._count(run, done)
+        self._settle_returned(done)
+
+    def _settle_returned(self, done: Counter[str]) -> None:
+        for number in range(len(self._returned)):
+            run = self._returned.popleft()
+            self._count(run, done)
+            if number < OBSERVED_AT_ONCE:
+                self._observe(run)
+            if run.error is not None:
+                self._decide(run)
         for topic, count in done.items():
             WORKER_RECORDS.labels(topic, "done").inc(count)
 

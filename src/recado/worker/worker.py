@@ -63,7 +63,7 @@ class Worker:
         retry: Backoff | Mapping[type[BaseException], Backoff | None] | None = Backoff(),  # noqa: B008  # a frozen value
         batch: tuple[int, float] | None = None,
     ) -> Callable[[Function], Function]:
-        """Declare a handler for topic names and patterns (``"^orders\\..*"``); none means ``RECADO_TOPIC``.
+        r"""Declare a handler for topic names and patterns (``"^orders\..*"``); none means ``RECADO_TOPIC``.
 
         ``concurrency`` records are handled at once; ``order`` is ``"key"`` (one of a key at a time, in order),
         ``"partition"`` or ``"none"``. The parameter's annotation decides what arrives: Record, bytes, str, dict,
