@@ -25,7 +25,7 @@ from recado.embedded import TOOL_NAMES, VERSIONS, EmbeddedKafka, Progress, Secur
 from recado.embedded.ports import free_port
 from recado.embedded.tools import find_tool
 from recado.errors import ConfigurationError, EmbeddedKafkaError
-from tests.integration.conftest import make_topic
+from tests.conftest import make_topic
 from tests.kafka_fixture import STOP_TIMEOUT_S, kafka_version, start_kafka
 
 #: For what takes a second or two, on a machine that is very busy.
