@@ -22,13 +22,13 @@ ROOT = Path(__file__).parent.parent
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], *, within_s: float = 30.0, why: str = "") -> T:
-    """The first true value of ``look``; AssertionError after the deadline."""
+def eventually(look: Callable[[], T], *, within_s: float = 30.0, why: str | Callable[[], str] = "") -> T:
+    """The first true value of ``look``; AssertionError after the deadline, with ``why`` as it is then."""
     deadline = time.monotonic() + within_s
     while True:
         if value := look():
             return value
-        assert time.monotonic() < deadline, why or "it did not come true in time"
+        assert time.monotonic() < deadline, (why if isinstance(why, str) else why()) or "it did not come true in time"
         time.sleep(0.02)
 
 

@@ -79,7 +79,7 @@ class DeliveryUnknown(RecadoError):
     code = "delivery-unknown"
 
 
-class HandlerError(RecadoError):
+class HandlerError(ConfigurationError):
     """A handler is declared wrongly: its topics, signature or options. The message names it."""
 
     code = "handler"

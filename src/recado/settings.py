@@ -9,13 +9,22 @@ import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 
 from recado.errors import ConfigurationError
 
-__all__ = ["CONFIG_FILE", "Settings", "SettingsSource", "environment_name", "from_process", "is_topic_name", "load"]
+__all__ = [
+    "CONFIG_FILE",
+    "Settings",
+    "SettingsSource",
+    "description",
+    "environment_name",
+    "from_process",
+    "is_topic_name",
+    "load",
+]
 
 #: Read from the working directory when no ``--config`` names another file.
 CONFIG_FILE = "recado.toml"
@@ -27,53 +36,34 @@ PREFIX = "RECADO_"
 KAFKA_PREFIX = "RECADO_KAFKA_"
 
 #: Words in a property's name that mean its value must never be printed.
-SECRET_WORDS = ("password", "secret", "key.pem", "jaas", "token", "private")
+SECRET_WORDS = ("password", "passphrase", "secret", "key.pem", "jaas", "token", "private", "oauthbearer.config")
 
 _TRUE = {"on", "true", "yes", "1"}
 _FALSE = {"off", "false", "no", "0"}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Every setting of recado, checked. Field comments are the documentation that ``recado settings`` prints."""
+    """Every setting of recado, checked. The texts are what ``recado settings`` prints of each."""
 
-    #: Kafka brokers to ask first, ``host:port`` separated by commas.
-    bootstrap_servers: str = "localhost:9092"
-    #: Address the gateway listens on.
-    host: str = "127.0.0.1"
-    #: Port the gateway listens on.
-    port: int = 5000
-    #: Topic of a record that names none; the worker's example topic.
-    topic: str = "flask-topic"
-    #: Consumer group of ``worker.py``.
-    group: str = "flask-consumer-group"
-    #: Folder for what recado keeps on this machine (embedded Kafka's data, later the spool).
-    data_dir: Path = Path(".recado")
-    #: Longest wait for the broker's confirmation before an answer, in seconds.
-    wait_s: float = 5.0
-    #: Keep accepted records on disk while Kafka is away. Not built yet: only ``off`` is allowed.
-    spool: bool = False
-    #: Largest record value, in bytes (key and headers are counted too).
-    max_record_bytes: int = 1_048_576
-    #: Largest request body, in bytes, also after decompression.
-    max_body_bytes: int = 33_554_432
-    #: Longest time that a shutdown may take to finish what is in flight, in seconds.
-    drain_s: float = 20.0
-    #: Address of the worker's own health and metrics port.
-    worker_host: str = "127.0.0.1"
-    #: The worker's own health and metrics port; 0 takes any free one. Taken already: the next free one.
-    worker_port: int = 5001
-    #: Version of the embedded Kafka: 4.3.1 or 3.9.1.
-    kafka_version: str = "4.3.1"
-    #: ``human`` or ``json`` lines; ``auto`` is human on a terminal, JSON elsewhere.
-    log_format: str = "auto"
-    #: Least level that is logged: debug, info, warning, error.
-    log_level: str = "info"
-    #: librdkafka properties for every client.
-    kafka: dict[str, str] = {}
-    #: librdkafka properties for producers only; they win over ``kafka``.
-    kafka_producer: dict[str, str] = {}
-    #: librdkafka properties for consumers only; they win over ``kafka``.
-    kafka_consumer: dict[str, str] = {}
+    bootstrap_servers: Annotated[str, "Kafka brokers to ask first, host:port separated by commas."] = "localhost:9092"
+    host: Annotated[str, "Address the gateway listens on."] = "127.0.0.1"
+    port: Annotated[int, "Port the gateway listens on."] = 5000
+    topic: Annotated[str, "Topic of a record that names none; the worker's example topic."] = "flask-topic"
+    group: Annotated[str, "Consumer group of worker.py."] = "flask-consumer-group"
+    data_dir: Annotated[Path, "Folder for what recado keeps on this machine."] = Path(".recado")
+    wait_s: Annotated[float, "Longest wait for the broker's confirmation before an answer, in seconds."] = 5.0
+    spool: Annotated[bool, "Keep accepted records on disk while Kafka is away. Not built yet: off."] = False
+    max_record_bytes: Annotated[int, "Largest record value, in bytes (key and headers are counted too)."] = 1_048_576
+    max_body_bytes: Annotated[int, "Largest request body, in bytes, also after decompression."] = 33_554_432
+    drain_s: Annotated[float, "Longest time that a shutdown may take to finish what is in flight, in seconds."] = 20.0
+    worker_host: Annotated[str, "Address of the worker's own health and metrics port."] = "127.0.0.1"
+    worker_port: Annotated[int, "The worker's health and metrics port; 0: any free one. Taken: the next one."] = 5001
+    kafka_version: Annotated[str, "Version of the embedded Kafka: 4.3.1 or 3.9.1."] = "4.3.1"
+    log_format: Annotated[str, "human or json lines; auto is human on a terminal, JSON elsewhere."] = "auto"
+    log_level: Annotated[str, "Least level that is logged: debug, info, warning, error."] = "info"
+    kafka: Annotated[dict[str, str], "librdkafka property for every client."] = {}
+    kafka_producer: Annotated[dict[str, str], "librdkafka property for producers only; wins over kafka."] = {}
+    kafka_consumer: Annotated[dict[str, str], "librdkafka property for consumers only; wins over kafka."] = {}
 
 
 class SettingsSource(msgspec.Struct, frozen=True):
@@ -105,12 +95,23 @@ def _plain_names() -> list[str]:
 
 def is_secret(key: str) -> bool:
     """Tell whether a librdkafka property's value must be masked."""
-    return any(word in key for word in SECRET_WORDS)
+    return any(word in key.lower() for word in SECRET_WORDS)
 
 
 def environment_name(name: str) -> str:
-    """The environment variable of a setting: ``wait_s`` → ``RECADO_WAIT_S``."""
-    return PREFIX + name.upper()
+    """The environment variable of a setting (``wait_s`` → ``RECADO_WAIT_S``) or of a property as ``rows`` names it."""
+    return PREFIX + name.upper().replace(".", "_")
+
+
+def description(name: str) -> str:
+    """What a setting, or a property as ``rows`` names it, is for: one line."""
+    field = name if name in _plain_names() else next(t for t in reversed(_KAFKA_TABLES) if _is_in(t, name))
+    text: str = get_type_hints(Settings, include_extras=True)[field].__metadata__[0]
+    return text
+
+
+def _is_in(table: str, name: str) -> bool:
+    return name.startswith(table.replace("_", ".") + ".")
 
 
 def load(
@@ -221,18 +222,20 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _converted(name: str, value: Any, where: str) -> Any:
-    field = next(f for f in msgspec.structs.fields(Settings) if f.name == name)
-    if field.type is Path:
-        return Path(str(value))
-    if field.type is bool and isinstance(value, str):
+    kind = get_type_hints(Settings)[name]
+    if kind is Path:
+        if not isinstance(value, str | Path) or not str(value):
+            raise ConfigurationError(f"{where} is {value!r}; it must be a folder.")
+        return Path(value)
+    if kind is bool and isinstance(value, str):
         if value.lower() in _TRUE | _FALSE:
             return value.lower() in _TRUE
         raise ConfigurationError(f"{where} is {value!r}; it must be on or off.")
     try:
-        return msgspec.convert(value, field.type, strict=False)
+        return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        kind = {int: "a whole number", float: "a number", str: "text"}.get(field.type, str(field.type))
-        raise ConfigurationError(f"{where} is {value!r}; it must be {kind}.") from error
+        wanted = {int: "a whole number", float: "a number", str: "text", bool: "on or off"}[kind]
+        raise ConfigurationError(f"{where} is {value!r}; it must be {wanted}.") from error
 
 
 def _check(settings: Settings, origins: Mapping[str, str]) -> None:
@@ -250,6 +253,7 @@ def _problems(settings: Settings) -> list[tuple[bool, str, str]]:
         (not 0 <= settings.port <= 65535, "port", "between 0 and 65535"),
         (not 0 <= settings.worker_port <= 65535, "worker_port", "between 0 and 65535"),
         (not settings.host, "host", "an address such as 127.0.0.1"),
+        (not settings.worker_host, "worker_host", "an address such as 127.0.0.1"),
         (not 0 < settings.wait_s <= 300, "wait_s", "above 0 and at most 300 seconds"),
         (settings.spool, "spool", "off: the spool is not built yet"),
         (not 1 <= settings.max_record_bytes <= 1_000_000_000, "max_record_bytes", "between 1 and 1000000000"),

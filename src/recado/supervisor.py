@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import signal
 import subprocess
@@ -9,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO
 
 __all__ = ["Program", "Supervisor"]
@@ -24,8 +26,12 @@ HEALTHY_S = 60.0
 #: How often the children are looked at, in seconds.
 LOOK_S = 0.1
 
-#: What a child may take beyond the drain time of its own settings before it is killed, in seconds.
-GRACE_S = 5.0
+#: What a child may take beyond the drain time of its own settings before it is killed, in seconds: a worker whose
+#: coordinator is away needs five of them to leave its group.
+GRACE_S = 10.0
+
+#: How long to wait for what an ended child has written, in seconds; a grandchild may keep its output open for ever.
+LAST_LINES_S = 2.0
 
 #: Exit code of a child that cannot run as it is set up: starting it again would change nothing.
 USAGE = 2
@@ -46,21 +52,26 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a child runs: a name for its lines, a command with an absolute path, and its whole environment."""
+    """What a child runs: a name for its lines, a command with an absolute path, and its whole environment.
+
+    Neighbours of one ``crew`` are ended together; a program without one is ended when those before it have ended.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
+    crew: str = ""
 
 
 @dataclass(slots=True)
 class _Child:
     program: Program
     process: subprocess.Popen[bytes] | None = None
+    relay: threading.Thread | None = None
     started_at: float = 0.0
+    #: When it is to be started again; never, if it cannot run as it is set up.
     start_at: float = 0.0
     rest_s: float = FIRST_REST_S
-    codes: list[int] = field(default_factory=list)
 
 
 class Supervisor:
@@ -69,9 +80,7 @@ class Supervisor:
     ``on_line`` is given (name, line) of each line that a child writes, from a thread of that child's own.
     """
 
-    def __init__(
-        self, programs: Sequence[Program], *, on_line: Callable[[str, str], None], drain_s: float
-    ) -> None:
+    def __init__(self, programs: Sequence[Program], *, on_line: Callable[[str, str], None], drain_s: float) -> None:
         self._children = [_Child(program) for program in programs]
         self._on_line = on_line
         self._drain_s = drain_s
@@ -92,36 +101,50 @@ class Supervisor:
             code = child.process.poll()
             if code is None:
                 continue
+            self._collect(child)
             if code == USAGE:
+                child.start_at = math.inf
                 return code
             self._rest(child, code, now)
         return None
 
-    def run(self, stop: threading.Event, *, reload: threading.Event | None = None) -> int:
-        """Keep the programs alive until ``stop`` is set, then end them; start them anew when ``reload`` is set."""
-        self.start()
+    def run(
+        self,
+        stop: threading.Event,
+        *,
+        hurry: threading.Event | None = None,
+        reload: threading.Event | None = None,
+    ) -> int:
+        """Keep the programs alive until ``stop`` is set, then end them (see ``end``); return the worst exit code.
+
+        When ``reload`` is set they are started anew; then one that cannot run waits for the next time. Signal
+        handlers may set the events: here they are only looked at, because waiting for one would hold its lock.
+        """
+        hurry = hurry or threading.Event()
         failed = None
-        while failed is None and not stop.wait(LOOK_S):
+        self.start()
+        while not stop.is_set() and (failed is None or reload is not None):
             if reload is not None and reload.is_set():
                 reload.clear()
-                self.end(hurry=stop)
+                self.end(hurry=hurry)
+                if stop.is_set():
+                    break
+                failed = None
                 self.start()
-            failed = self.look()
-        hurry = threading.Event()
-        code = self.end(hurry=hurry)
-        return code if failed is None else failed
+            time.sleep(LOOK_S)
+            if (code := self.look()) is not None:
+                failed = code
+        return max(self.end(hurry=hurry), failed or 0)
 
     def end(self, *, hurry: threading.Event) -> int:
-        """End the children one after the other, in their order; return the worst exit code.
+        """End the children in their order, crew after crew; return the worst exit code.
 
-        The order matters: what brings in work goes first. A child is killed when its drain time is over, or at
-        once when ``hurry`` is set.
+        The order matters: what brings in work goes first. A child is killed when its drain time is over; when
+        ``hurry`` is set it is told a second time, and soon killed.
         """
         codes = [0]
-        for child in self._children:
-            if child.process is not None:
-                codes.append(self._end(child, child.process, hurry))
-                child.process = None
+        for _, crew in itertools.groupby(self._children, key=lambda child: child.program.crew or child.program.name):
+            codes += self._end([child for child in crew if child.process is not None], hurry)
         return max(codes)
 
     def pids(self) -> list[int]:
@@ -141,9 +164,10 @@ class Supervisor:
         )
         child.started_at = time.monotonic()
         assert child.process.stdout is not None
-        threading.Thread(
+        child.relay = threading.Thread(
             target=self._relay, args=(program.name, child.process.stdout), name=f"relay-{program.name}", daemon=True
-        ).start()
+        )
+        child.relay.start()
 
     def _relay(self, name: str, output: IO[bytes]) -> None:
         with output:
@@ -154,19 +178,47 @@ class Supervisor:
         if now - child.started_at >= HEALTHY_S:
             child.rest_s = FIRST_REST_S
         self._on_line(child.program.name, f"ended ({_reason(code)}); starting it again in {child.rest_s:g} s")
-        child.process, child.start_at = None, now + child.rest_s
+        child.start_at = now + child.rest_s
         child.rest_s = min(LONGEST_REST_S, child.rest_s * 2)
 
-    def _end(self, child: _Child, process: subprocess.Popen[bytes], hurry: threading.Event) -> int:
+    def _end(self, crew: list[_Child], hurry: threading.Event) -> list[int]:
         deadline = time.monotonic() + self._drain_s + GRACE_S
-        process.send_signal(signal.SIGTERM)
-        while process.poll() is None and time.monotonic() < deadline and not hurry.is_set():
+        hurried = False
+        _tell(crew)
+        while any(map(_runs, crew)) and time.monotonic() < deadline:
+            if hurry.is_set() and not hurried:
+                hurried, deadline = True, min(deadline, time.monotonic() + GRACE_S)
+                _tell(crew)
             time.sleep(LOOK_S / 10)
-        if process.poll() is None:
-            self._on_line(child.program.name, "did not end in time; killing it (what it had not committed comes again)")
-            process.kill()
-        code = process.wait()
-        return 3 if code < 0 and code != -signal.SIGTERM else max(code, 0)
+        for child in crew:
+            if child.process is not None and _runs(child):
+                self._on_line(child.program.name, "did not end in time; killing it (what is not committed comes again)")
+                child.process.kill()
+        return [_exit_code(self._collect(child)) for child in crew]
+
+    def _collect(self, child: _Child) -> int:
+        """Take leave of a child that has ended: its exit code, after its last line."""
+        assert child.process is not None
+        assert child.relay is not None
+        code = child.process.wait()
+        child.relay.join(LAST_LINES_S)
+        child.process = child.relay = None
+        return code
+
+
+def _runs(child: _Child) -> bool:
+    return child.process is not None and child.process.poll() is None
+
+
+def _tell(crew: Sequence[_Child]) -> None:
+    for child in crew:
+        if child.process is not None:
+            child.process.send_signal(signal.SIGTERM)
+
+
+def _exit_code(code: int) -> int:
+    """What a child's end means for ours: one that was killed left work behind, one that SIGTERM ended had none yet."""
+    return 3 if code < 0 and code != -signal.SIGTERM else max(code, 0)
 
 
 def _reason(code: int) -> str:

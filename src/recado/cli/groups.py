@@ -2,75 +2,109 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
 import click
 import msgspec
 
-from recado.cli.options import current_settings, settings_options
+from recado.cli.look import settings_to_look
+from recado.cli.options import settings_options
 from recado.cli.table import show
-from recado.kafka.admin import Admin, GroupLag
+from recado.errors import RecadoError
+from recado.kafka.admin import Admin
+from recado.kafka.groups import Group, GroupLag, Groups
 from recado.record import TopicPartition
 
 __all__ = ["groups"]
 
+#: The state that Kafka tells of a group that is not there.
+ABSENT = "dead"
+
 
 @click.command()
 @click.argument("group", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, or with GROUP one object.")
 @settings_options()
 def groups(group: str | None, as_json: bool) -> int:
     r"""List consumer groups with their lag, or GROUP partition by partition.
 
+    Lag is the records from the committed offset to the end of the partition. A partition that a member holds but
+    that was never committed counts as a whole, since a new group starts at the earliest record.
+
     \b
     Examples:
       recado groups
-      recado groups flask-consumer-group --json
+      recado groups flask-consumer-group
+      recado groups flask-consumer-group --json | jq .lag
     """
-    admin = Admin(current_settings())
-    return _one(admin, group, as_json=as_json) if group is not None else _all(admin, as_json=as_json)
+    found = Groups(Admin(settings_to_look()))
+    return _list(found, as_json=as_json) if group is None else _show(found, group, as_json=as_json)
 
 
-def _all(admin: Admin, *, as_json: bool) -> int:
-    found = []
-    for name, state in admin.groups().items():
-        lags = admin.lag(name)
-        found.append(
-            {
-                "group": name,
-                "state": state,
-                "members": len(list(admin.members(name))),
-                "topics": sorted({lag.topic for lag in lags}),
-                "lag": sum(lag.lag or 0 for lag in lags),
-            }
-        )
+def _list(known: Groups, *, as_json: bool) -> int:
+    described = list(known.describe(known.names()).values())
+    lags = known.lags(described)
+    found = [_summary(group, lags[group.name]) for group in described]
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        click.echo(msgspec.json.encode(found))
         return 0
-    rows = [(g["group"], g["state"], str(g["members"]), " ".join(g["topics"]), f"{g['lag']:,}") for g in found]
-    show(("group", "state", "members", "topics", "lag"), rows, empty="No consumer group yet: start a worker.")
+    rows = [(g["group"], g["state"], str(g["members"]), " ".join(g["topics"]) or "-", f"{g['lag']:,}") for g in found]
+    empty = "No consumer group yet. Start a worker: recado worker module:worker"
+    show(("group", "state", "members", "topics", "lag"), rows, empty=empty)
     return 0
 
 
-def _one(admin: Admin, group: str, *, as_json: bool) -> int:
-    holders = {held: client for _, client, partitions in admin.members(group) for held in partitions}
-    lags = {TopicPartition(lag.topic, lag.partition): lag for lag in admin.lag(group)}
-    ends = admin.ends([held for held in holders if held not in lags])
-    for held, end in ends.items():  # assigned, never committed: everything is still to do
-        lags[held] = GroupLag(group, held.topic, held.partition, None, end, "")
-    found = [
-        {**lag._asdict(), "lag": lag.lag, "member": holders.get(where)}
-        for where, lag in sorted(lags.items())
-    ]
+def _show(known: Groups, name: str, *, as_json: bool) -> int:
+    group = known.describe([name])[name]
+    lags = known.lags([group])[name]
+    if group.state == ABSENT and not lags:
+        raise RecadoError(_no_such_group(name, known.names()))
+    holders = {where: member for member in group.members for where in member.partitions}
+    found = [_row(lag, holders) for lag in lags]
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        summary = _summary(group, lags)
+        members = [{"id": m.id, "client": m.client, "host": m.host} for m in group.members]
+        click.echo(msgspec.json.encode({**summary, "members": members, "partitions": found}))
         return 0
-    rows = [
-        (lag.topic, str(lag.partition), _number(lag.committed), str(lag.end), _number(lag.lag), holders.get(where) or "-")
-        for where, lag in sorted(lags.items())
-    ]
+    count = len(group.members)
+    click.echo(f"{name} is {group.state}, {count} {'member' if count == 1 else 'members'}", err=True)
     titles = ("topic", "partition", "committed", "end", "lag", "member")
-    show(titles, rows, empty=f"Group {group} has no member and never committed.")
+    rows = [[_cell(row[title]) for title in titles] for row in found]
+    show(titles, rows, empty="It holds no partition and never committed.")
     return 0
 
 
-def _number(value: int | None) -> str:
-    return "-" if value is None else str(value)
+def _summary(group: Group, lags: Sequence[GroupLag]) -> dict[str, Any]:
+    return {
+        "group": group.name,
+        "state": group.state,
+        "members": len(group.members),
+        "topics": sorted({lag.topic for lag in lags}),
+        "lag": sum(lag.lag or 0 for lag in lags),
+    }
+
+
+def _row(lag: GroupLag, holders: dict[TopicPartition, Any]) -> dict[str, Any]:
+    member = holders.get(TopicPartition(lag.topic, lag.partition))
+    return {
+        "topic": lag.topic,
+        "partition": lag.partition,
+        "committed": lag.committed,
+        "end": lag.end,
+        "lag": lag.lag,
+        "member": None if member is None else f"{member.client}@{member.host}",
+    }
+
+
+def _cell(value: int | str | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _no_such_group(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]}?" if near else "`recado groups` lists them all."
+    return f"There is no group {name!r}. {hint}"

@@ -3,115 +3,138 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import IO
 
 import click
-import msgspec
 
-from recado.cli.options import current_settings, settings_options
-from recado.errors import KafkaUnreachable
-from recado.gateway.answer import answer
-from recado.gateway.envelope import check_size, checked_header, checked_partition
-from recado.gateway.intake import Intake
-from recado.gateway.reader import Shape, Submission, new_ids
+from recado.cli.look import settings_to_look
+from recado.cli.main import UNREACHABLE
+from recado.cli.options import settings_options
+from recado.cli.sending import Maker, Sending, Tally
+from recado.errors import ConfigurationError, DeliveryFailed, UnknownTopic
+from recado.gateway.envelope import checked_header
+from recado.gateway.problem import Problem
+from recado.kafka.admin import Admin
 from recado.kafka.cluster import connect
-from recado.record import HEADER_ID, Outgoing
 from recado.settings import Settings
 
-__all__ = ["send"]
+__all__ = ["lines", "send"]
 
-#: Lines that are sent together; each batch is confirmed before the next.
-BATCH = 10_000
+#: What is read of standard input at once, in bytes; less when less is there, so that no line waits for others.
+CHUNK_BYTES = 65_536
 
 
 @click.command()
 @click.argument("topic")
-@click.argument("value", required=False)
-@click.option("--key", help="The record's key.")
-@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header; may stand several times.")
-@click.option("--partition", type=click.IntRange(0), help="One partition; by default the key decides.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each record.")
+@click.argument("value", metavar="[VALUE|-]", required=False)
+@click.option("--key", help="The key of every record: equal keys share a partition and stay in order.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header; may be given several times.")
+@click.option("--partition", type=click.IntRange(0), metavar="N", help="This partition; else the key decides.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line for each record.")
 @settings_options(wait_s="Longest wait for Kafka's confirmation, in seconds.")
 def send(
     topic: str, value: str | None, key: str | None, headers: tuple[str, ...], partition: int | None, as_json: bool
 ) -> int:
-    r"""Send VALUE to TOPIC and say where it lies, once Kafka has confirmed.
+    r"""Send VALUE to TOPIC and tell where it lies, once Kafka has confirmed it.
 
-    Without VALUE, or with -, each line of standard input is a record.
+    Without VALUE, or with -, each line of standard input becomes a record, an empty line an empty one. Each is sent
+    as it comes, in order; the first that fails ends it.
+
+    \b
+    Exit code: 0 all are delivered, 1 some are not, 4 Kafka is unreachable.
 
     \b
     Examples:
-      recado send orders '{"id": 7}' --key customer-1
-      cat events.txt | recado send orders
+      recado send orders 'Hola Kafka'
+      recado send orders '{"id": 7}' --key customer-1 --header source=shop
+      recado send orders < events.ndjson
+      tail -f app.log | recado send logs --json
     """
-    settings = current_settings()
-    pairs = [checked_header(*_pair(header)) for header in headers]
-    key_bytes = None if key is None else key.encode()
-    number = -1 if partition is None else checked_partition(partition)
+    if value is None and sys.stdin.isatty():
+        raise click.UsageError("Give a VALUE, or - to type one record a line.")
+    pairs = [_header(text) for text in headers]
+    settings = settings_to_look()
+    _check_topic(settings, topic, partition)
+    make = Maker(topic, None if key is None else key.encode(), pairs, -1 if partition is None else partition)
+    if value is None or value == "-":
+        return _send(settings, make, _typed(settings), as_json=as_json)
+    return _send(settings, make, [[value.encode()]], as_json=as_json)
 
-    def record(text: bytes) -> Outgoing:
-        record_id = new_ids(1)[0]
-        made = Outgoing(topic, text, record_id, key_bytes, [(HEADER_ID, record_id.encode()), *pairs], number)
-        check_size(made, settings.max_record_bytes)
-        return made
 
-    producer, topics = connect(settings)
-    intake = Intake(producer=producer, topics=topics)
-    if not topics.reachable:
-        raise KafkaUnreachable(f"No Kafka answers at {settings.bootstrap_servers}. `recado doctor` looks closer.")
-    if value is not None and value != "-":
-        return _send(intake, [record(value.encode())], settings, as_json=as_json)
+def lines(stream: IO[bytes], max_bytes: int) -> Iterator[list[bytes]]:
+    """What came, cut at line ends, as soon as it is there; of a line beyond ``max_bytes`` only enough to see that."""
+    rest = b""
+    read = getattr(stream, "read1", stream.read)
+    while chunk := read(CHUNK_BYTES):
+        *whole, rest = (rest + chunk).split(b"\n")
+        if whole:
+            yield [line.removesuffix(b"\r") for line in whole]
+        rest = rest[: max_bytes + 2]
+    if rest:
+        yield [rest.removesuffix(b"\r")]
+
+
+def _typed(settings: Settings) -> Iterator[list[bytes]]:
     if sys.stdin.isatty():
-        click.echo("Each line is a record; end with Ctrl-D.", err=True)
-    code = total = 0
-    for batch in _batches(sys.stdin.buffer):
-        code = max(code, _send(intake, [record(line) for line in batch], settings, as_json=as_json))
-        total += len(batch)
-        if total > BATCH:
-            click.echo(f"\r{total:,} records sent", err=True, nl=False)
-    if total > BATCH:
-        click.echo("", err=True)
-    return code
+        click.echo("Each line becomes a record; Ctrl-D ends.", err=True)
+    try:
+        yield from lines(sys.stdin.buffer, settings.max_record_bytes)
+    except KeyboardInterrupt:
+        click.echo("", err=True)  # the end of what is typed: what was sent is still waited for
 
 
-def _send(intake: Intake, records: list[Outgoing], settings: Settings, *, as_json: bool) -> int:
-    submission = Submission(records, Shape.LINES, settings.wait_s, {records[0].topic: len(records)})
-    intake.admit(submission)
-    done = threading.Event()
-    delivery = intake.open(submission, lambda delivery: done.set())
-    intake.send(delivery)
-    done.wait(settings.wait_s)
-    results = [msgspec.json.decode(line) for line in answer(delivery, Shape.LINES).body.splitlines()]
-    bad = [result for result in results if result["status"] != "delivered"]
-    for result in results if as_json else bad or results if len(results) == 1 else bad:
-        click.echo(msgspec.json.encode(result).decode() if as_json else _sentence(result))
-    if not as_json and len(results) > 1:
-        click.echo(f"{len(results) - len(bad):,} of {len(results):,} records delivered to {records[0].topic}")
-    return 1 if bad else 0
+def _send(settings: Settings, make: Maker, batches: Iterable[list[bytes]], *, as_json: bool) -> int:
+    producer, topics = connect(settings)
+    try:
+        with Sending(producer, wait_s=settings.wait_s, as_json=as_json) as sending:
+            tally = _feed(sending, make, batches, settings.max_record_bytes)
+    finally:
+        producer.close(0)
+    if not as_json and (tally.sent > 1 or (not tally.sent and not tally.unsaid)):
+        click.echo(tally.sentence(make.topic))
+    if tally.unsaid:
+        click.echo(tally.unsaid, err=True)
+    if tally.unconfirmed and not topics.refresh():
+        return UNREACHABLE
+    return 1 if tally.failed or tally.unconfirmed or tally.unsaid else 0
 
 
-def _sentence(result: dict[str, object]) -> str:
-    if result["status"] == "delivered":
-        return f"delivered to {result['topic']}, partition {result['partition']}, offset {result['offset']} (id {result['id']})"
-    return f"{result['status']}: {result['detail']} (id {result['id']})"
+def _feed(sending: Sending, make: Maker, batches: Iterable[list[bytes]], max_bytes: int) -> Tally:
+    """Send batch after batch until one has a record that fails or is too large."""
+    spare_bytes = max_bytes - make.overhead_bytes
+    for batch in batches:
+        bad = next((index for index, value in enumerate(batch) if len(value) > spare_bytes), None)
+        if not sending.add(make.records(batch[:bad])):
+            return sending.tally
+        if bad is not None:
+            sending.finish()
+            return sending.tally.stopped(
+                f"record {sending.tally.sent + 1} is larger than RECADO_MAX_RECORD_BYTES ({max_bytes}) allows: "
+                "it and what follows was not sent."
+            )
+    sending.finish()
+    return sending.tally
 
 
-def _pair(header: str) -> tuple[str, str]:
-    name, sign, value = header.partition("=")
+def _check_topic(settings: Settings, topic: str, partition: int | None) -> None:
+    """Ask Kafka first: a wrong name or partition should be told before anything is read."""
+    count = Admin(settings).topic_partitions().get(topic)
+    if count is None:
+        remedy = f"recado kafka topics --create --topic {topic} --partitions 3"
+        raise UnknownTopic(f"topic {topic} does not exist. Create it with: {remedy}")
+    if topic.startswith("__"):
+        raise DeliveryFailed(f"topic {topic} is Kafka's own: a record of yours could break it.")
+    if partition is not None and partition >= count:
+        raise click.BadParameter(f"{partition} is not one of the {count} of {topic} (0 to {count - 1}).",
+                                 param_hint="--partition")  # fmt: skip
+
+
+def _header(text: str) -> tuple[str, bytes]:
+    name, sign, value = text.partition("=")
     if not sign:
-        raise click.UsageError(f"--header {header!r} must be NAME=VALUE.")
-    return name, value
-
-
-def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    for line in lines:
-        batch.append(line.rstrip(b"\r\n"))
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
+        raise click.BadParameter(f"{text!r} must be NAME=VALUE.", param_hint="--header")
+    try:
+        return checked_header(name, value)
+    except Problem as problem:
+        raise ConfigurationError(f"--header {text!r}: {problem}") from problem

@@ -2,120 +2,152 @@
 
 from __future__ import annotations
 
-import base64
+import os
 import re
 import sys
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from heapq import merge
+from itertools import groupby
 
 import click
-import msgspec
+from click.core import ParameterSource
 
-from recado.cli.options import current_settings, settings_options
-from recado.gateway.envelope import checked_timestamp
+from recado.cli.look import settings_to_look
+from recado.cli.options import settings_options
+from recado.cli.record_line import as_line, as_object
+from recado.cli.status_line import StatusLine
 from recado.kafka.abstract import Message
 from recado.kafka.tailing import Tail
-from recado.record import HEADER_ID
 
-__all__ = ["tail"]
+__all__ = ["moment_ms", "tail"]
 
-#: How much of a value a line on a terminal shows, in characters.
-SHOWN = 200
+#: Longest wait for a record before the counter and Ctrl-C get their turn, in seconds.
+POLL_S = 0.2
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_AGO = re.compile(r"(\d{1,9})(s|m|h|d)\Z")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+#: These say where to begin, so only one of them may be given.
+_BEGINNINGS = ("from_beginning", "last", "since")
+
+
+def moment_ms(text: str, now_s: float) -> int:
+    """Milliseconds since the epoch of ``10m`` (ago) or an ISO 8601 time, here and now where it names no offset."""
+    if ago := _AGO.match(text):
+        return max(0, round((now_s - int(ago[1]) * _UNITS_S[ago[2]]) * 1000))
+    try:
+        return max(0, round(datetime.fromisoformat(text).astimezone().timestamp() * 1000))
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(
+            f"{text!r} must be a span such as 30s, 10m, 2h, 1d, or a time such as 2026-01-31T08:00.",
+            param_hint="--since",
+        ) from error
 
 
 @click.command()
 @click.argument("topic")
-@click.option("--from-beginning", is_flag=True, help="Begin with the oldest record.")
-@click.option("--last", type=click.IntRange(1), metavar="N", help="Begin with about the last N records.")
-@click.option("--since", metavar="10m|TIME", help="Begin at a time: 30s, 10m, 2h, 1d ago, or ISO 8601 with an offset.")
+@click.option("--from-beginning", is_flag=True, help="Begin with the oldest record that Kafka keeps.")
+@click.option("--last", type=click.IntRange(1, 1_000_000), metavar="N", help="Begin with the last N records.")
+@click.option("--since", metavar="SPAN|TIME", help="Begin 30s, 10m, 2h or 1d ago, or at a time (ISO 8601).")
 @click.option("--max", "limit", type=click.IntRange(1), metavar="N", help="End after N records.")
+@click.option("--no-follow", is_flag=True, help="End when all that is there now has been shown.")
 @click.option("-v", "--verbose", is_flag=True, help="Show headers, too.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
 @settings_options()
+@click.pass_context
 def tail(
-    topic: str, from_beginning: bool, last: int | None, since: str | None, limit: int | None, verbose: bool, as_json: bool
+    context: click.Context,
+    topic: str,
+    from_beginning: bool,
+    last: int | None,
+    since: str | None,
+    limit: int | None,
+    no_follow: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> int:
-    r"""Show the records of TOPIC as they arrive, until Ctrl-C. Nothing is committed, so no group notices.
+    r"""Show the records of TOPIC as they arrive, until Ctrl-C.
+
+    It joins no group and commits nothing, so nobody notices. Records of transactions show once these are
+    committed. A value that is not UTF-8 shows as base64, one that is too long is cut on a terminal.
 
     \b
     Examples:
-      recado tail orders --last 10
-      recado tail orders --since 10m --json | jq .value
+      recado tail orders
+      recado tail orders --last 10 --no-follow
+      recado tail orders --since 10m -v
+      recado tail orders --from-beginning --json | jq -r .value
     """
-    seen = 0
-    live = sys.stderr.isatty() and not sys.stdout.isatty()
-    with Tail(current_settings(), topic) as reader:
-        if since is not None:
-            reader.from_time(_moment_ms(since))
-        elif from_beginning:
-            reader.from_beginning()
-        else:
-            reader.from_end(last or 0)
-        if sys.stderr.isatty() and not as_json:
-            click.echo(f"Waiting for records of {topic}; Ctrl-C ends.", err=True)
+    given = [name for name in _BEGINNINGS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if len(given) > 1:
+        options = " and ".join("--" + name.replace("_", "-") for name in given)
+        raise click.UsageError(f"{options} each say where to begin: give one of them.")
+    since_ms = None if since is None else moment_ms(since, datetime.now().timestamp())
+    show = as_object if as_json else as_line(verbose=verbose, wide=not sys.stdout.isatty())
+    with Tail(settings_to_look(), topic) as reader, StatusLine() as line:
+        _begin(reader, from_beginning=from_beginning, last=last, since_ms=since_ms)
+        batches = _batches(reader, last=last, follow=not no_follow)
         try:
-            while limit is None or seen < limit:
-                for message in reader.read(0.2):
-                    click.echo(_json(message) if as_json else _line(message, verbose=verbose))
-                    seen += 1
-                    if limit is not None and seen >= limit:
-                        break
-                if live:
-                    click.echo(f"\r{seen:,} records", err=True, nl=False)
-                sys.stdout.flush()
+            _follow(batches, reader, line, _Printer(show, limit))
         except KeyboardInterrupt:
             pass
+        except BrokenPipeError:
+            # `| head` has seen enough. Python must not try to flush again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _moment_ms(text: str) -> int:
-    if ago := re.fullmatch(r"(\d+)([smhd])", text):
-        return int((datetime.now(UTC).timestamp() - int(ago[1]) * _UNITS_S[ago[2]]) * 1000)
-    return checked_timestamp(text)
+def _begin(reader: Tail, *, from_beginning: bool, last: int | None, since_ms: int | None) -> None:
+    if since_ms is not None:
+        reader.from_time(since_ms)
+    elif from_beginning:
+        reader.from_beginning()
+    else:
+        reader.from_end(last or 0)
 
 
-def _line(message: Message, *, verbose: bool) -> str:
-    kind, milliseconds = message.timestamp()
-    time = datetime.fromtimestamp(milliseconds / 1000).strftime("%H:%M:%S.%f")[:-3] if kind else "-"
-    value = "(tombstone)" if message.value() is None else _shown(message.value())
-    if sys.stdout.isatty() and len(value) > SHOWN:
-        value = value[:SHOWN] + "…"
-    key = message.key()
-    line = f"{time}  {message.partition()}:{message.offset()}  " + (f"[{_shown(key)}] " if key is not None else "") + value
-    if verbose:
-        line += "".join(f"\n    {name}: {_shown(value)}" for name, value in message.headers() or [])
-    return line
+def _batches(reader: Tail, *, last: int | None, follow: bool) -> Iterator[list[Message]]:
+    """What comes, an empty list where nothing does for a moment; with ``last`` first these, by their time."""
+    if last is not None:
+        yield from _last(reader, last)
+    while follow or not reader.caught_up:
+        yield reader.read(POLL_S)
 
 
-def _shown(value: bytes | None) -> str:
-    """Text where it is UTF-8 (control characters escaped: they could rule the terminal), else base64."""
-    if value is None:
-        return ""
-    try:
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in value.decode())
-    except UnicodeDecodeError:
-        return "base64:" + base64.b64encode(value).decode()
+def _last(reader: Tail, count: int) -> Iterator[list[Message]]:
+    """The last ``count`` records of all partitions together: each partition keeps its order."""
+    found: list[Message] = []
+    while not reader.caught_up:
+        found += reader.read(POLL_S)
+        yield []
+    found.sort(key=lambda message: message.partition())  # stable: offsets stay in order
+    partitions = [list(records) for _, records in groupby(found, key=lambda message: message.partition())]
+    yield list(merge(*partitions, key=lambda message: message.timestamp()[1]))[-count:]
 
 
-def _json(message: Message) -> str:
-    headers = message.headers() or []
-    row: dict[str, Any] = {
-        "topic": message.topic(),
-        "partition": message.partition(),
-        "offset": message.offset(),
-        "timestamp": message.timestamp()[1] if message.timestamp()[0] else None,
-        "id": next((value.decode("utf-8", "replace") for name, value in headers if name == HEADER_ID and value), None),
-        **_field("key", message.key()),
-        **_field("value", message.value()),
-        "headers": [[name, None if value is None else value.decode("utf-8", "replace")] for name, value in headers],
-    }
-    return msgspec.json.encode(row).decode()
+class _Printer:
+    """Prints records up to a limit."""
+
+    def __init__(self, show: Callable[[Message], str], limit: int | None) -> None:
+        self._show = show
+        self._limit = limit
+        self.seen = 0
+
+    def print(self, batch: list[Message]) -> bool:
+        """Print what the limit leaves of a batch; False when that was the last."""
+        wanted = batch if self._limit is None else batch[: self._limit - self.seen]
+        if wanted:
+            self.seen += len(wanted)
+            click.echo("\n".join(map(self._show, wanted)))
+        return self._limit is None or self.seen < self._limit
 
 
-def _field(name: str, value: bytes | None) -> dict[str, str | None]:
-    try:
-        return {name: None if value is None else value.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(value or b"").decode()}
+def _follow(batches: Iterator[list[Message]], reader: Tail, line: StatusLine, printer: _Printer) -> None:
+    for batch in batches:
+        if batch:
+            line.clear()
+        if not printer.print(batch):
+            return
+        away = "" if reader.reachable else "Kafka is away, waiting for it; "
+        line.show(f"{away}{printer.seen:,} records shown, Ctrl-C ends")

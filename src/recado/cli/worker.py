@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import FrameType
 
 import click
 from watchfiles import PythonFilter, watch
@@ -49,14 +50,22 @@ def worker(target: str, processes: int, reload: bool) -> int:
 
 def _supervise(target: str, processes: int, settings: Settings, *, reload: bool) -> int:
     command = [sys.executable, "-m", "recado", "worker", target, *_own_options()]
-    programs = [Program(f"worker-{number}", command, dict(os.environ)) for number in range(1, processes + 1)]
-    stop, changed = threading.Event(), threading.Event()
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or what handlers print would come late
+    if settings.log_format == "auto" and sys.stderr.isatty():
+        environment["RECADO_LOG_FORMAT"] = "human"  # a child writes into a pipe, but a person reads it
+    names = [f"worker-{number}" for number in range(1, processes + 1)]
+    programs = [Program(name, command, environment, crew="worker") for name in names]
+    stop, hurry, changed = threading.Event(), threading.Event(), threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        (hurry if stop.is_set() else stop).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda signum, frame: stop.set())
+        signal.signal(number, on_signal)
     supervisor = Supervisor(programs, on_line=_print_line, drain_s=settings.drain_s)
     if reload:
         threading.Thread(target=_watch, args=(stop, changed), name="reload", daemon=True).start()
-    return supervisor.run(stop, reload=changed if reload else None)
+    return supervisor.run(stop, hurry=hurry, reload=changed if reload else None)
 
 
 def _own_options() -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from recado.errors import DeliveryUnknown, RecadoError
-from recado.gateway.problem import Problem, document, status_of
+from recado.gateway.problem import Problem, document, retry_after, status_of
 from recado.gateway.reader import Shape
 from recado.kafka.delivery import Delivery, Position, Summary
 from recado.record import Outgoing
@@ -49,8 +49,8 @@ def answer(delivery: Delivery, shape: Shape) -> Answer:
     results = [_result(record, fate) for record, fate in zip(delivery.records, fates, strict=True)]
     status = statuses.pop() if len(statuses) == 1 else 207
     if shape is Shape.LINES:
-        return Answer(status, _LINES_HEADERS, b"\n".join(map(_encode, results)) + b"\n")
-    return Answer(status, _JSON_HEADERS, _encode(results))
+        return Answer(status, _LINES_HEADERS + retry_after(status), b"\n".join(map(_encode, results)) + b"\n")
+    return Answer(status, _JSON_HEADERS + retry_after(status), _encode(results))
 
 
 def _one(record: Outgoing, fate: Position | RecadoError | None) -> Answer:
@@ -77,9 +77,11 @@ def _result(record: Outgoing, fate: Position | RecadoError) -> dict[str, Any]:
 
 
 def _summary(summary: Summary) -> Answer:
-    delivered, errors = summary.delivered(), list(summary.failures.values())
-    unknown = summary.outstanding + sum(isinstance(error, DeliveryUnknown) for error in errors)
-    failed = len(summary.records) - delivered - unknown
+    # Reports may come meanwhile. Looked at in this order, what came in between counts as unknown, never as delivered.
+    outstanding, errors = summary.outstanding, list(summary.failures.values())
+    delivered = max(0, len(summary.records) - outstanding - len(errors))
+    failed = sum(not isinstance(error, DeliveryUnknown) for error in errors)
+    unknown = len(summary.records) - delivered - failed
     statuses = {status_of(error) for error in errors}
     statuses |= ({504} if unknown else set()) | ({200} if delivered else set())
     words = [word for word, n in (("delivered", delivered), ("failed", failed), ("unknown", unknown)) if n]
@@ -93,4 +95,5 @@ def _summary(summary: Summary) -> Answer:
     if errors:
         counted = Counter((error.code, str(error)) for error in errors)
         body["errors"] = [{"code": c, "detail": d, "records": n} for (c, d), n in counted.most_common(10)]
-    return Answer(statuses.pop() if len(statuses) == 1 else 207, _SUMMARY_HEADERS, _encode(body))
+    status = statuses.pop() if len(statuses) == 1 else 207
+    return Answer(status, _SUMMARY_HEADERS + retry_after(status), _encode(body))

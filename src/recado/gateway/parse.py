@@ -37,6 +37,9 @@ MAX_RECORDS = 100_000
 #: ``Recado-Header-NAME: value`` on a raw body becomes the record header ``name``.
 RECORD_HEADER_PREFIX = b"recado-header-"
 
+#: White space as JSON knows it (RFC 8259, 2); ``bytes.strip`` alone would take form feeds for it, too.
+WHITE_SPACE = b" \t\r\n"
+
 T = TypeVar("T")
 
 _one = msgspec.json.Decoder(Envelope)
@@ -72,7 +75,7 @@ class LineParser:
     def __init__(self, outline: Outline) -> None:
         self._outline = outline
         self._decoder = msgspec.json.Decoder(Envelope)
-        self._rest = b""
+        self._rest = bytearray()
         self._lines = 0
         self.records: list[Outgoing] = []
 
@@ -82,13 +85,13 @@ class LineParser:
         if cut < 0:
             self._rest += chunk
             return
-        block, self._rest = self._rest + chunk[: cut + 1], chunk[cut + 1 :]
+        block, self._rest = bytes(self._rest) + chunk[: cut + 1], bytearray(chunk[cut + 1 :])
         self._read(block)
 
     def finish(self) -> list[Outgoing]:
         """The last line needs no newline. Raises Problem when there was no record at all."""
-        if self._rest.strip():
-            self._read(self._rest + b"\n")
+        if self._rest.strip(WHITE_SPACE):
+            self._read(bytes(self._rest) + b"\n")
         if not self.records:
             raise Problem(422, "empty", "Nothing to send", "The body holds no record.")
         return self.records
@@ -98,40 +101,41 @@ class LineParser:
         check_count(len(self.records) + lines)
         before = len(self.records)
         try:
-            found = self._decode(block)
+            self._decode(block, lines)
         except Problem as problem:
             if "line" in problem.extensions:
                 raise
             line = self._lines + _line_of(block, len(self.records) - before)
             raise _placed(problem, f"line {line}", line=line) from None
-        if found != lines and found != sum(1 for line in block.split(b"\n") if line.strip()):
-            self._find_bad_line(block)  # two on one line, or one on two
         self._lines += lines
 
-    def _decode(self, block: bytes) -> int:
-        """Add the block's records; return how many there were. A Problem is of the record after the last added."""
+    def _decode(self, block: bytes, lines: int) -> None:
+        """Add the records of a block of so many lines. A Problem is of the record after the last added."""
         outline, add = self._outline, self.records.append
         try:
-            lines = _lines.decode_lines(block)
+            found = _lines.decode_lines(block)
         except msgspec.ValidationError:
             pass  # not only texts, or with extras
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._find_bad_line(block)
         else:
-            open_lines(lines, outline, add)
-            return len(lines)
+            if not _is_one_a_line(block, lines, len(found)):
+                self._find_bad_line(block)
+            open_lines(found, outline, add)
+            return
         try:
             block.decode()
             envelopes = self._decoder.decode_lines(block)
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
             self._find_bad_line(block)
+        if not _is_one_a_line(block, lines, len(envelopes)):
+            self._find_bad_line(block)
         for envelope in envelopes:
             add(open_envelope(envelope, outline))
-        return len(envelopes)
 
     def _find_bad_line(self, block: bytes) -> NoReturn:
         for number, line in enumerate(block.split(b"\n"), self._lines + 1):
-            if not line.strip():
+            if not line.strip(WHITE_SPACE):
                 continue
             try:
                 check_text(line)
@@ -226,7 +230,7 @@ def _wrong_field(text: str) -> Problem:
     field = "body"
     if path := _PATH.search(text):
         text = text[: path.start()]
-        field = path.group(2) or "body"
+        field = path.group(2).partition("[")[0] or "body"  # of headers[...] the field is headers
         if (path.group(1) or "").isdigit():
             where["index"] = int(path.group(1))
     if named := _UNKNOWN.search(text) or _MISSING.search(text):
@@ -246,9 +250,18 @@ def _moment(text: str) -> int | str:
     return int(text) if re.fullmatch(r"-?\d{1,18}", text, re.ASCII) else text
 
 
+def _is_one_a_line(block: bytes, lines: int, found: int) -> bool:
+    """Tell whether the ``found`` objects in ``block`` stand one on a line: none on two, no two on one."""
+    # A line of whole objects starts and ends with a brace, and an object that spans lines breaks that on one of them.
+    if found == lines == block.count(b"}\n{") + 1 and block[:1] == b"{" and block[-2:] == b"}\n":
+        return True
+    full = [stripped for line in block.split(b"\n") if (stripped := line.strip(WHITE_SPACE))]
+    return found == len(full) and all(line[:1] == b"{" and line[-1:] == b"}" for line in full)
+
+
 def _line_of(block: bytes, index: int) -> int:
     """The number (from 1) of the line in ``block`` that holds the ``index``-th record, blank lines counted."""
-    full = [number for number, line in enumerate(block.split(b"\n"), 1) if line.strip()]
+    full = [number for number, line in enumerate(block.split(b"\n"), 1) if line.strip(WHITE_SPACE)]
     return full[index]
 
 

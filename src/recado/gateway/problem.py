@@ -17,7 +17,7 @@ from recado.errors import (
     UnknownTopic,
 )
 
-__all__ = ["Problem", "document", "status_of", "title_of"]
+__all__ = ["Problem", "document", "retry_after", "status_of", "title_of"]
 
 #: Media type of every error (RFC 9457, section 3).
 MEDIA_TYPE = "application/problem+json"
@@ -68,11 +68,14 @@ def title_of(error: RecadoError) -> str:
     return _STATUS.get(type(error), (500, "Internal error"))[1]
 
 
+def retry_after(status: int) -> list[tuple[bytes, bytes]]:
+    """The header Retry-After, for a status after which trying again makes sense."""
+    return [(b"retry-after", str(_RETRY_AFTER_S[status]).encode())] if status in _RETRY_AFTER_S else []
+
+
 def document(problem: Problem) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Render (status, headers, body)."""
-    headers = [(b"content-type", MEDIA_TYPE.encode())]
-    if problem.status in _RETRY_AFTER_S:
-        headers.append((b"retry-after", str(_RETRY_AFTER_S[problem.status]).encode()))
+    headers = [(b"content-type", MEDIA_TYPE.encode()), *retry_after(problem.status)]
     body = {
         "type": "about:blank",
         "title": problem.title,

@@ -1,25 +1,42 @@
-"""Looking at and creating topics and groups on a real cluster."""
+"""Looking at and creating topics on a real cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Position
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, OffsetSpec
 
-from recado.errors import RecadoError
+from recado.errors import KafkaUnreachable, RecadoError
 from recado.kafka.config import client_config
 from recado.kafka.failures import client_failure
 from recado.kafka.quiet import quiet_logger
 from recado.record import TopicPartition
 from recado.settings import Settings
 
-__all__ = ["Admin", "GroupLag", "TopicSummary"]
+__all__ = ["Admin", "Broker", "Cluster", "PartitionLayout", "TopicLayout", "TopicSummary", "answered"]
 
 #: Longest wait for the cluster's answer to one question, in seconds.
 TIMEOUT_S = 10.0
+
+#: So long a first connection may take before "no broker answers" is believed, in seconds.
+PATIENCE_S = 1.0
+
+#: These come before the mere timeout that they lead to, and tell a person more.
+_REASONS = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError._SSL,
+    KafkaError._RESOLVE,
+    KafkaError._TRANSPORT,
+}
+
+T = TypeVar("T")
 
 
 class TopicSummary(NamedTuple):
@@ -32,137 +49,171 @@ class TopicSummary(NamedTuple):
     internal: bool
 
 
-class GroupLag(NamedTuple):
-    """How far one group is in one partition; ``committed`` is None where it never committed."""
+class PartitionLayout(NamedTuple):
+    """One partition: the broker that leads it (None: nobody now), and how many replicas it has and are in sync."""
 
-    group: str
-    topic: str
-    partition: int
-    committed: int | None
-    end: int
-    metadata: str
+    number: int
+    leader: int | None
+    replicas: int
+    in_sync: int
 
-    @property
-    def lag(self) -> int | None:
-        """Records between the committed offset and the end."""
-        return None if self.committed is None else max(0, self.end - self.committed)
+
+class TopicLayout(NamedTuple):
+    """One topic's partitions, in their order, and its configuration."""
+
+    name: str
+    partitions: tuple[PartitionLayout, ...]
+    config: Mapping[str, str]
+
+
+class Broker(NamedTuple):
+    """One broker, where it tells clients to find it (``advertised.listeners``)."""
+
+    id: int
+    host: str
+    port: int
+
+
+class Cluster(NamedTuple):
+    """Who answered."""
+
+    id: str
+    brokers: tuple[Broker, ...]
 
 
 class Admin:
     """Asks and tells a real cluster. Every call blocks for ``TIMEOUT_S`` at most, then raises KafkaUnreachable."""
 
     def __init__(self, settings: Settings) -> None:
+        self._errors: dict[int, KafkaError] = {}
+        config = {**client_config(settings), "error_cb": lambda error: self._errors.setdefault(error.code(), error)}
         try:
-            self._client = AdminClient(client_config(settings), logger=quiet_logger())
+            self.client = AdminClient(config, logger=quiet_logger())
         except KafkaException as error:
             raise client_failure(error, "the Kafka settings") from error
         self._servers = settings.bootstrap_servers
 
     def topic_partitions(self, *, timeout_s: float = TIMEOUT_S) -> dict[str, int]:
         """Every topic with its partition count."""
-        try:
-            found = self._client.list_topics(timeout=timeout_s).topics
-        except KafkaException as error:
-            raise client_failure(error, f"asking {self._servers} for its topics") from error
-        return {name: len(topic.partitions) for name, topic in found.items()}
+        return {name: len(topic.partitions) for name, topic in self._metadata("topics", timeout_s).topics.items()}
 
     def broker_count(self, *, timeout_s: float = TIMEOUT_S) -> int:
         """How many brokers the cluster has."""
-        try:
-            return len(self._client.list_topics(timeout=timeout_s).brokers)
-        except KafkaException as error:
-            raise client_failure(error, f"asking {self._servers} for its brokers") from error
+        return len(self._metadata("brokers", timeout_s).brokers)
+
+    def cluster(self, *, timeout_s: float = TIMEOUT_S) -> Cluster:
+        """The cluster's id and its brokers, by id."""
+        found = self._metadata("brokers", timeout_s)
+        brokers = sorted(Broker(broker.id, str(broker.host), broker.port) for broker in found.brokers.values())
+        return Cluster(found.cluster_id or "", tuple(brokers))
 
     def create_topic(self, name: str, *, partitions: int, replicas: int = -1) -> bool:
         """Create a topic; False when it was there already. ``replicas`` -1 takes the cluster's default."""
-        future = self._client.create_topics(
-            [NewTopic(name, num_partitions=partitions, replication_factor=replicas)], operation_timeout=TIMEOUT_S
-        )[name]
+        wanted = NewTopic(name, num_partitions=partitions, replication_factor=replicas)
+        future = self.client.create_topics([wanted], operation_timeout=TIMEOUT_S)[name]
         try:
             future.result(TIMEOUT_S + 1)
         except KafkaException as error:
-            if error.args[0].name() == "TOPIC_ALREADY_EXISTS":
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
             raise client_failure(error, f"creating topic {name}") from error
         return True
 
     def topics(self) -> list[TopicSummary]:
         """Every topic, sorted by name."""
-        try:
-            found = self._client.list_topics(timeout=TIMEOUT_S).topics
-        except KafkaException as error:
-            raise client_failure(error, f"asking {self._servers} for its topics") from error
+        found = self._metadata("topics", TIMEOUT_S).topics
         partitions = [TopicPartition(name, number) for name, topic in found.items() for number in topic.partitions]
-        begins, ends = self.offsets(partitions, OffsetSpec.earliest()), self.ends(partitions)
+        begins, ends = self.begins(partitions), self.ends(partitions)
+        records = dict.fromkeys(found, 0)
+        for partition, end in ends.items():
+            records[partition.topic] += end - begins.get(partition, end)
         return [
-            TopicSummary(
-                name,
-                len(topic.partitions),
-                len(next(iter(topic.partitions.values())).replicas) if topic.partitions else 0,
-                sum(
-                    ends.get(TopicPartition(name, number), 0) - begins.get(TopicPartition(name, number), 0)
-                    for number in topic.partitions
-                ),
-                name.startswith("__"),
-            )
+            TopicSummary(name, len(topic.partitions), _replicas(topic.partitions), records[name], name.startswith("__"))
             for name, topic in sorted(found.items())
         ]
 
+    def topic(self, name: str) -> TopicLayout | None:
+        """One topic in detail, or None when there is no such topic (asking never creates it)."""
+        found = self._metadata("topics", TIMEOUT_S).topics.get(name)
+        if found is None:
+            return None
+        partitions = [
+            PartitionLayout(p.id, None if p.leader < 0 else p.leader, len(p.replicas), len(p.isrs))
+            for _, p in sorted(found.partitions.items())
+        ]
+        return TopicLayout(name, tuple(partitions), self._topic_config(name))
+
+    def begins(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that each partition still has."""
+        return self._offsets(partitions, OffsetSpec.earliest())
+
     def ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The end offset of each partition (exclusive)."""
-        return self.offsets(partitions, OffsetSpec.latest())
+        return self._offsets(partitions, OffsetSpec.latest())
 
-    def offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
-        """The offset that ``spec`` names in each partition; one that has no leader now is left out."""
+    def since(self, partitions: list[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
+        """The first offset of each partition whose record is not older; its end where all are."""
+        found = self._offsets(partitions, OffsetSpec.for_timestamp(timestamp_ms))
+        later = self.ends([partition for partition, offset in found.items() if offset < 0])
+        return {partition: later.get(partition, offset) for partition, offset in found.items()}
+
+    def newest_ms(self, partitions: list[TopicPartition]) -> int | None:
+        """The largest record timestamp in these partitions, or None where they hold no record."""
+        found = self._list_offsets(partitions, OffsetSpec.max_timestamp())
+        return max((result.timestamp for result in found.values() if result.offset >= 0), default=None)
+
+    def _topic_config(self, name: str) -> dict[str, str]:
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+        future = self.client.describe_configs([resource], request_timeout=TIMEOUT_S)[resource]
+        found = answered(future, f"reading the configuration of topic {name}")
+        return {key: entry.value for key, entry in found.items() if entry.value is not None}
+
+    def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        return {partition: result.offset for partition, result in self._list_offsets(partitions, spec).items()}
+
+    def _list_offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, Any]:
+        """What ``spec`` names in each partition; one that has no leader now, or went away, is left out."""
         if not partitions:
             return {}
-        futures = self._client.list_offsets({Position(*p): spec for p in partitions}, request_timeout=TIMEOUT_S)
+        asked = {Position(*partition): spec for partition in partitions}
         found = {}
-        for position, future in futures.items():
+        for position, future in self.client.list_offsets(asked, request_timeout=TIMEOUT_S).items():
+            where = TopicPartition(position.topic, position.partition)
             try:
-                found[TopicPartition(position.topic, position.partition)] = future.result(TIMEOUT_S + 1).offset
-            except KafkaException:
+                found[where] = answered(future, f"asking {self._servers} for offsets")
+            except KafkaUnreachable:
+                raise
+            except RecadoError:
                 continue
         return found
 
-    def groups(self) -> dict[str, str]:
-        """Every consumer group with its state, sorted by name."""
-        try:
-            listed = self._client.list_consumer_groups(request_timeout=TIMEOUT_S).result(TIMEOUT_S + 1)
-        except KafkaException as error:
-            raise client_failure(error, f"asking {self._servers} for its groups") from error
-        return {group.group_id: group.state.name.lower() for group in sorted(listed.valid, key=lambda g: g.group_id)}
+    def _metadata(self, what: str, timeout_s: float) -> ClusterMetadata:
+        """Ask who and what there is; give up early when librdkafka knows that nobody answers."""
+        self._errors.clear()
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = deadline - time.monotonic()
+            try:
+                return self.client.list_topics(timeout=min(PATIENCE_S, max(left_s, 0.001)))
+            except KafkaException as error:
+                self.client.poll(0)  # serves the error callback, which knows why
+                if left_s <= PATIENCE_S or KafkaError._ALL_BROKERS_DOWN in self._errors:
+                    raise client_failure(self._reason(error), f"asking {self._servers} for its {what}") from error
 
-    def lag(self, group: str) -> list[GroupLag]:
-        """How far the group is in every partition that it ever committed."""
-        request = ConsumerGroupTopicPartitions(group)
-        future = self._client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)[group]
-        try:
-            positions = future.result(TIMEOUT_S + 1).topic_partitions
-        except KafkaException as error:
-            raise client_failure(error, f"reading the offsets of group {group}") from error
-        ends = self.ends([TopicPartition(p.topic, p.partition) for p in positions])
-        return [
-            GroupLag(
-                group,
-                p.topic,
-                p.partition,
-                p.offset if p.offset >= 0 else None,
-                ends.get(TopicPartition(p.topic, p.partition), 0),
-                p.metadata or "",
-            )
-            for p in sorted(positions, key=lambda p: (p.topic, p.partition))
-        ]
+    def _reason(self, error: KafkaException) -> KafkaException | KafkaError:
+        """The most telling of the errors so far: a timeout alone tells a person little."""
+        return next((self._errors[code] for code in self._errors if code in _REASONS), error)
 
-    def members(self, group: str) -> Iterator[tuple[str, str, list[TopicPartition]]]:
-        """(member id, client id @ host, what it holds) of each member of a group now."""
-        future = self._client.describe_consumer_groups([group], request_timeout=TIMEOUT_S)[group]
-        try:
-            described = future.result(TIMEOUT_S + 1)
-        except KafkaException as error:
-            raise client_failure(error, f"describing group {group}") from error
-        except Exception as error:  # confluent_kafka wraps some refusals in plain errors
-            raise RecadoError(f"describing group {group}: {error}") from error
-        for member in described.members:
-            held = [TopicPartition(p.topic, p.partition) for p in member.assignment.topic_partitions]
-            yield member.member_id, f"{member.client_id}@{member.host}", held
+
+def answered(future: Future[T], doing: str) -> T:
+    """The answer to an admin request, while ``doing`` something named for a person. Raises RecadoError."""
+    try:
+        return future.result(TIMEOUT_S + 1)
+    except KafkaException as error:
+        raise client_failure(error, doing) from error
+    except TimeoutError as error:
+        raise KafkaUnreachable(f"{doing}: no answer in {TIMEOUT_S:.0f} s. `recado doctor` looks closer.") from error
+
+
+def _replicas(partitions: Mapping[int, Any]) -> int:
+    return len(next(iter(partitions.values())).replicas) if partitions else 0

@@ -44,6 +44,7 @@ class KafkaConsumer:
         self._reachable = True
         self._seldom = Seldom()
         self._probe_at = 0.0
+        self._commits_fail = False
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
         try:
             # Any: its stubs say Optional wherever a message may be an event instead of a record.
@@ -78,7 +79,7 @@ class KafkaConsumer:
                 self._probe()
                 return []
             batch = [first, *self._client.consume(max_records, 0)]
-        if any(message.error() is not None for message in batch):
+        if any(message.error() for message in batch):
             batch = [message for message in batch if not self._is_event(message)]
         return batch
 
@@ -162,8 +163,9 @@ class KafkaConsumer:
 
     def _on_commit(self, error: KafkaError | None, positions: Sequence[Position]) -> None:
         failed = error or next((position.error for position in positions if position.error), None)
-        if failed is not None:
-            log.warning("commit failed", error=failed.str(), offsets=len(positions))
+        if failed is not None and not self._commits_fail:
+            log.warning("commit failed, the next one carries it", error=failed.str(), offsets=len(positions))
+        self._commits_fail = failed is not None
         if self._listener is not None:
             offsets = {TopicPartition(position.topic, position.partition): position.offset for position in positions}
             self._listener.on_commit(offsets, failed is None)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from recado.errors import Backpressure, RecadoError, RecordTooLarge, UnknownTopic
+from recado.errors import UnknownTopic
 from recado.kafka.abstract import Committed, Message
-from recado.kafka.delivery import Delivery, Position
+from recado.kafka.delivery import Position
 from recado.kafka.memory_group import MemoryConsumer, MemoryGroup
+from recado.kafka.memory_producer import MemoryProducer
 from recado.record import Headers, Outgoing, TopicPartition
 
-__all__ = ["MemoryKafka", "MemoryMessage", "MemoryProducer", "MemoryTopics"]
+__all__ = ["MemoryKafka", "MemoryMessage", "MemoryTopics"]
 
 
 class MemoryMessage:
@@ -160,90 +159,10 @@ class MemoryKafka:
             raise UnknownTopic(f"{name}: unknown. Create it with: recado kafka topics --create --topic {record.topic}")
         if record.partition >= 0:
             return record.partition
-        if record.key is not None:
-            return zlib.crc32(record.key) % count  # librdkafka's default partitioner
+        if record.key:  # librdkafka's default partitioner; an empty key goes anywhere there, too
+            return zlib.crc32(record.key) % count
         self._next += 1
         return self._next % count
-
-
-class MemoryProducer:
-    """Writes to the twin; reports come from a thread of its own, as with a real cluster."""
-
-    def __init__(
-        self,
-        kafka: MemoryKafka,
-        *,
-        on_unreachable: Callable[[], None],
-        max_records: int,
-        max_record_bytes: int,
-    ) -> None:
-        self._kafka = kafka
-        self._on_unreachable = on_unreachable
-        self._max_records, self._max_record_bytes = max_records, max_record_bytes
-        self._queue: deque[tuple[Delivery, int, bool]] = deque()
-        self._outstanding = 0
-        self._closed = False
-        self._thread = threading.Thread(target=self._serve, name="recado-memory-reports", daemon=True)
-        self._thread.start()
-
-    def send(self, delivery: Delivery) -> None:
-        """Queue the delivery's records in their order (see ``abstract.Producer``)."""
-        with self._kafka.changed:
-            for index in range(len(delivery.records)):
-                full = self._outstanding >= self._max_records
-                self._outstanding += 1
-                self._queue.append((delivery, index, full))
-            self._kafka.changed.notify_all()
-
-    def outstanding(self) -> int:
-        """Count the records whose report is still to come."""
-        return self._outstanding
-
-    def close(self, timeout_s: float) -> int:
-        """Wait for reports, then stop."""
-        with self._kafka.changed:
-            self._kafka.changed.wait_for(lambda: self._outstanding == 0, timeout_s)
-            left = self._outstanding
-            self._closed = True
-            self._kafka.changed.notify_all()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout_s)
-        return left
-
-    def _serve(self) -> None:
-        while not self._closed:
-            if taken := self._take():
-                for delivery, index, full in taken:
-                    delivery.settle(index, self._fate(delivery.records[index], full))
-                with self._kafka.changed:
-                    self._outstanding -= len(taken)
-                    self._kafka.changed.notify_all()
-            elif not self._closed:
-                self._on_unreachable()
-                self._wait_for_cluster()
-
-    def _take(self) -> list[tuple[Delivery, int, bool]]:
-        """What is queued, once something is; nothing while the cluster is away or when closed."""
-        with self._kafka.changed:
-            self._kafka.changed.wait_for(lambda: self._queue or self._closed)
-            taken = list(self._queue) if self._kafka.reachable else []
-            if taken:
-                self._queue.clear()
-            return taken
-
-    def _wait_for_cluster(self) -> None:
-        with self._kafka.changed:
-            self._kafka.changed.wait_for(lambda: self._kafka.reachable or self._closed)
-
-    def _fate(self, record: Outgoing, full: bool) -> Position | RecadoError:
-        if full:
-            return Backpressure("The producer's queue is full: Kafka takes records slower than they come.")
-        if len(record.value or b"") + len(record.key or b"") > self._max_record_bytes:
-            return RecordTooLarge(f"topic {record.topic}: the record is too large.")
-        try:
-            return self._kafka.append(record)
-        except UnknownTopic as error:
-            return error
 
 
 class MemoryTopics:
@@ -268,9 +187,6 @@ class MemoryTopics:
     def names(self) -> list[str]:
         """Every topic, sorted."""
         return sorted(self._kafka.partition_counts())
-
-    def mark_unreachable(self, *_: Any) -> None:
-        """Nothing to note: the twin knows by itself."""
 
     def close(self) -> None:
         """Nothing to stop."""

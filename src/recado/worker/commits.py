@@ -15,6 +15,10 @@ __all__ = ["Commits"]
 #: Rest between two commits in seconds: what a kill -9 repeats at most, while the coordinator sees few requests.
 COMMIT_EVERY_S = 0.1
 
+#: Commits without an answer yet: they would pile up while the coordinator is away. Answers come in the same queue as
+#: records that were fetched ahead, so in good times too there may be some seconds' worth.
+MAX_UNANSWERED = 100
+
 
 class Commits:
     """Tells the coordinator how far each partition is: the lowest offset that is not done. Loop thread only."""
@@ -24,11 +28,12 @@ class Commits:
         self._holdings = holdings
         self._clock = clock
         self._next_at = 0.0
+        self._unanswered = 0
 
     def commit_some(self) -> None:
         """Commit what has moved, if the last commit is long enough ago; ``told`` hears what came of it."""
         now = self._clock()
-        if now < self._next_at:
+        if now < self._next_at or self._unanswered >= MAX_UNANSWERED:
             return
         self._next_at = now + COMMIT_EVERY_S
         moved = {}
@@ -37,8 +42,14 @@ class Commits:
             if position is not None and position != epoch.requested:
                 moved[epoch.where] = Committed(position)
         if moved and self._consumer.commit(moved, wait=False):
+            self._unanswered += 1
             for where, committed in moved.items():
                 self._holdings.epochs[where].requested = committed.offset
+
+    def uncommitted(self) -> list[Epoch]:
+        """The partitions where more is done than is known to be committed."""
+        epochs = self._holdings.snapshot()
+        return [epoch for epoch in epochs if epoch.tracker.position() not in (None, epoch.committed)]
 
     def commit_all(self, epochs: Iterable[Epoch]) -> bool:
         """Commit what is not known to be committed, and wait for the coordinator's answer."""
@@ -55,6 +66,7 @@ class Commits:
 
     def told(self, offsets: Mapping[TopicPartition, int], ok: bool) -> None:
         """What came of a commit. One that failed is carried by the next."""
+        self._unanswered = max(0, self._unanswered - 1)
         WORKER_COMMITS.labels("ok" if ok else "failed").inc()
         for where, offset in offsets.items():
             epoch = self._holdings.get(where)

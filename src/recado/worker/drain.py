@@ -12,6 +12,7 @@ import structlog
 from recado.errors import RecadoError
 from recado.kafka.abstract import Consumer
 from recado.worker.commits import Commits
+from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
 from recado.worker.settlement import Settlement
@@ -29,11 +30,12 @@ LEAVE_S = 5.0
 
 
 class Remaining(NamedTuple):
-    """A record that was still being handled when the worker gave up waiting; it is not committed."""
+    """What a worker left behind: in Kafka, at this offset (and not committed, so it comes again), and why."""
 
     topic: str
     partition: int
     offset: int
+    reason: str
 
 
 class Drain:
@@ -57,6 +59,7 @@ class Drain:
         self._flow = flow
         self._stop = stop
         self._drain_s = drain_s
+        self._uncommitted: list[Remaining] = []
 
     def run(self) -> list[Remaining]:
         """Blocks for ``drain_s`` and ``LEAVE_S`` at most; less when a second stop is requested.
@@ -74,9 +77,8 @@ class Drain:
         for runner in self._holdings.runners:
             runner.stop()
         if not _within(LEAVE_S, self._leave):
-            remedy = "what was not committed comes again"
-            log.warning("kafka did not answer at the end", waited_s=LEAVE_S, remedy=remedy)
-        return remaining
+            log.warning("kafka did not answer at the end", waited_s=LEAVE_S)
+        return remaining + self._uncommitted
 
     def _finish_executing(self) -> None:
         deadline = time.monotonic() + self._drain_s
@@ -98,7 +100,9 @@ class Drain:
             time.sleep(LOOK_EVERY_S)  # the loop ended because of it and has said so; handlers may finish all the same
 
     def _leave(self) -> None:
-        self._commits.commit_all(self._holdings.snapshot())
+        self._uncommitted = [_done_again(epoch) for epoch in self._commits.uncommitted()]
+        if self._commits.commit_all(self._holdings.snapshot()):
+            self._uncommitted = []
         self._consumer.close()
 
     def _remaining(self) -> list[Remaining]:
@@ -106,11 +110,19 @@ class Drain:
         for run in self._holdings.executing():
             at = run.at
             for message in run.messages[at : None if self._is_batch(run.epoch.topic) else at + 1]:
-                remaining.append(Remaining(message.topic(), message.partition(), message.offset()))
+                remaining.append(
+                    Remaining(message.topic(), message.partition(), message.offset(), "still being handled")
+                )
         return sorted(remaining)
 
     def _is_batch(self, topic: str) -> bool:
         return self._holdings.runner(topic).handler.batch is not None
+
+
+def _done_again(epoch: Epoch) -> Remaining:
+    return Remaining(
+        epoch.topic, epoch.partition, epoch.committed or 0, "done from here on, but Kafka did not commit it"
+    )
 
 
 def _within(seconds: float, act: Callable[[], None]) -> bool:

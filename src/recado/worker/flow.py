@@ -22,7 +22,7 @@ MAX_BYTES = 32_000_000
 MAX_AHEAD = 100_000
 
 #: Largest read: long enough to share what a read costs, short enough that settling is never far.
-MAX_READ = 10_000
+MAX_READ = 4_000
 
 #: Reading only begins when so much of the room is free, or reads would be small and many.
 LEAST_ROOM = 1 / 8

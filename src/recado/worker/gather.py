@@ -65,6 +65,9 @@ class Gathering:
     def set_aside(self, run: Run) -> None:
         """Nothing to split: a batch waits as a whole."""
 
+    def pace(self, record_s: float) -> None:
+        """Nothing to adapt: the handler's declaration says how many it takes."""
+
     def start_due(self, now: float, *, whatever_is_there: bool = False) -> float:
         """Start the batches whose wait is over; return how many seconds until the next one is."""
         with self._lock:
@@ -82,4 +85,4 @@ class Gathering:
             batch, basket.messages = basket.messages[: self._size], basket.messages[self._size :]
             basket.since = self._clock()
             basket.busy += 1
-            self._start(Run(basket.epoch, batch, []))
+            self._start(Run(basket.epoch, batch, [], in_offset_order=True))

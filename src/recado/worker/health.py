@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 #: How many ports above a taken one are tried: as many workers as one machine sensibly runs.
 PORTS_TRIED = 64
 
+#: How long ``close`` may wait for the port's thread to notice, in seconds.
+CLOSE_S = 0.1
+
 #: Why a worker is not ready: ``code`` and ``detail``, and where it concerns one record ``topic``, ``partition``, …
 Reason = dict[str, Any]
 
@@ -31,7 +34,7 @@ class HealthPort:
     def __init__(self, *, host: str, port: int, reasons: Callable[[], list[Reason]]) -> None:
         self._server = _bind(host, port, reasons)
         self.port = int(self._server.server_address[1])
-        threading.Thread(target=self._server.serve_forever, name="recado-health", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(CLOSE_S,), name="recado-health", daemon=True).start()
 
     def close(self) -> None:
         """Stop serving."""

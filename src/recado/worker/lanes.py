@@ -24,6 +24,11 @@ LARGEST_RUN = 64
 #: Runs per thread that a read should give at least, so that no thread is idle while another has a long one.
 SHARES = 4
 
+#: How much work is grouped by key at once, in seconds, and at least so many records per thread. Grouping takes them
+#: out of offset order, and what is done ahead of one that waits is done again after a kill; but it costs least at once.
+SLICE_S = 0.02
+LEAST_SLICE = 64
+
 #: Keys placed under one hold of the lock: threads that end a run wait for it.
 GROUPS_AT_ONCE = 256
 
@@ -42,6 +47,9 @@ class Dispatcher(Protocol):
 
     def set_aside(self, run: Run) -> None:
         """The record at ``run.at`` waits for another attempt: let go on what need not wait for it (loop thread)."""
+
+    def pace(self, record_s: float) -> None:
+        """The handler takes about so long for a record (loop thread)."""
 
     def start_due(self, now: float, *, whatever_is_there: bool = False) -> float:
         """Start what only waited for its time; return how many seconds until more is due (loop thread)."""
@@ -64,6 +72,7 @@ class Lanes:
     def __init__(self, *, order: str, concurrency: int, start: Callable[[Run], None]) -> None:
         self._order = order
         self._concurrency = concurrency
+        self._slice = concurrency * LEAST_SLICE
         self._start = start
         self._lock = threading.Lock()
         self._lanes: defaultdict[TopicPartition, dict[bytes | None, Run]] = defaultdict(dict)
@@ -74,11 +83,12 @@ class Lanes:
         with self._lock:
             if self._offer_whole(lanes, epoch, messages):
                 return
-        groups = self._grouped(messages)
-        size = self._run_size(len(messages))
-        for first in range(0, len(groups), GROUPS_AT_ONCE):
-            with self._lock:
-                self._place(lanes, epoch, groups[first : first + GROUPS_AT_ONCE], size)
+        for first in range(0, len(messages), self._slice):
+            part = messages[first : first + self._slice]
+            groups, size = self._grouped(part), self._run_size(len(part))
+            for start in range(0, len(groups), GROUPS_AT_ONCE):
+                with self._lock:
+                    self._place(lanes, epoch, groups[start : start + GROUPS_AT_ONCE], size)
 
     def finish(self, run: Run) -> None:
         """A run ended: its keys go on with what came meanwhile, or are free."""
@@ -101,7 +111,7 @@ class Lanes:
             for key in run.keys:
                 del lanes[key]
             if WHOLE in run.keys or run.attempt > 1:  # one thread, or one key: there is nothing to split
-                again = Run(run.epoch, rest, run.keys)
+                again = Run(run.epoch, rest, run.keys, in_offset_order=run.in_offset_order)
                 again.attempt = run.attempt
                 lanes.update(dict.fromkeys(run.keys, again))
                 self._start(again)
@@ -133,6 +143,10 @@ class Lanes:
         """Nothing here waits for time."""
         return math.inf
 
+    def pace(self, record_s: float) -> None:
+        """Group as many records at once as the threads handle in ``SLICE_S``."""
+        self._slice = max(LEAST_SLICE, int(SLICE_S / max(record_s, 1e-6))) * self._concurrency
+
     def _offer_again(self, lanes: dict[bytes | None, Run], epoch: Epoch, messages: list[Message]) -> None:
         if messages and not self._offer_whole(lanes, epoch, messages):
             self._place(lanes, epoch, self._grouped(messages), self._run_size(len(messages)))
@@ -142,7 +156,7 @@ class Lanes:
         if WHOLE in lanes:
             lanes[WHOLE].follow(epoch, messages)
         elif self._order == "partition" or (self._concurrency == 1 and not lanes):
-            lanes[WHOLE] = run = Run(epoch, messages, [WHOLE])
+            lanes[WHOLE] = run = Run(epoch, messages, [WHOLE], in_offset_order=True)
             self._start(run)
         else:
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -62,9 +62,11 @@ class Loop:
         self._stop = stop
         self._turn_at = 0.0
         self._wait_s = IDLE_S
+        self._only_topic: str | None = None
 
     def run(self, topics: Sequence[str]) -> None:
         """Work until a stop is requested. Raises what makes going on senseless (NotAllowed, ConfigurationError)."""
+        self._only_topic = topics[0] if len(topics) == 1 and not topics[0].startswith("^") else None
         self._consumer.subscribe(topics, self._rebalance)
         while not self._stop.requested:
             messages = self._poll()
@@ -82,10 +84,7 @@ class Loop:
         return []
 
     def _offer(self, messages: list[Message]) -> None:
-        by_partition: defaultdict[tuple[str, int], list[Message]] = defaultdict(list)
-        for message in messages:
-            by_partition[message.topic(), message.partition()].append(message)
-        for (topic, partition), found in by_partition.items():
+        for (topic, partition), found in self._by_partition(messages):
             epoch = self._holdings.get(TopicPartition(topic, partition))
             if epoch is None or epoch.closed:
                 continue  # not ours (any more), or standing still: not committed, so it comes again
@@ -96,11 +95,23 @@ class Loop:
             epoch.held_bytes += sum(map(len, found))
             self._holdings.runner(topic).lanes.offer(epoch, found)
 
+    def _by_partition(self, messages: list[Message]) -> Iterable[tuple[tuple[str, int], list[Message]]]:
+        if self._only_topic is not None:  # the usual case, and this is done for every record
+            by_number: defaultdict[int, list[Message]] = defaultdict(list)
+            for message in messages:
+                by_number[message.partition()].append(message)
+            return [((self._only_topic, number), found) for number, found in by_number.items()]
+        by_partition: defaultdict[tuple[str, int], list[Message]] = defaultdict(list)
+        for message in messages:
+            by_partition[message.topic(), message.partition()].append(message)
+        return by_partition.items()
+
     def _begin_again(self, where: TopicPartition, offset: int, last: int) -> Epoch:
         """The log was cut or made anew below what was read already: what was read of the old one is void."""
         log.warning("offsets went back", topic=where.topic, partition=where.partition, offset=offset, was=last)
         self._rebalance.on_lost([where])
-        return self._holdings.open(where)
+        self._rebalance.on_assign([where])
+        return self._holdings.epochs[where]
 
     def _start_due(self) -> None:
         now = time.monotonic()

@@ -52,6 +52,21 @@ class OffsetTracker:
         while pending and pending[0] in done:
             done.remove(pending.popleft())
 
+    def pass_over(self, first: int, last: int, count: int) -> bool:
+        """Note in one go that ``count`` records that were delivered one after the other, from first to last, are done.
+
+        Only where they are the very next ones and nothing is done ahead; otherwise nothing happens: use ``done``.
+        """
+        pending = self._pending
+        if self._done or count > len(pending) or pending[0] != first or pending[count - 1] != last:
+            return False
+        if count == len(pending):
+            pending.clear()
+        else:
+            for _ in range(count):
+                pending.popleft()
+        return True
+
     def reached_end(self, offset: int) -> None:
         """Note that the partition holds nothing between the last delivered record and ``offset`` (exclusive)."""
         self._end = max(self._end, offset)

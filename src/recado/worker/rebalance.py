@@ -71,6 +71,7 @@ class Rebalance:
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Someone else has them already: drop what comes, commit nothing."""
+        self._holdings.joined = False
         self._let_go(partitions, "partitions lost")
         self._settlement.release_closed()
 

@@ -24,6 +24,7 @@ class Run:
         "following_epoch",
         "halt",
         "handled",
+        "in_offset_order",
         "keys",
         "messages",
         "seen",
@@ -31,7 +32,9 @@ class Run:
         "spent_s",
     )
 
-    def __init__(self, epoch: Epoch, messages: list[Message], keys: list[bytes | None]) -> None:
+    def __init__(
+        self, epoch: Epoch, messages: list[Message], keys: list[bytes | None], *, in_offset_order: bool = False
+    ) -> None:
         self.epoch = epoch
         self.messages = messages
         #: The keys that are handled nowhere else until this run ends.
@@ -42,6 +45,8 @@ class Run:
         self.attempt = 1
         #: Why the record at ``at`` failed; set by the handling thread when it gives the run back.
         self.error: BaseException | None = None
+        #: Whether the records are all that was delivered from the first to the last: they can be settled in one go.
+        self.in_offset_order = in_offset_order
         #: Asks the handling thread to stop before its next record.
         self.halt = False
         #: How long its thread was at it last, and how many records it handled then.

@@ -91,14 +91,17 @@ class Settlement:
             WORKER_LATE.labels(epoch.topic).inc(len(messages))
             log.warning("late result dropped", topic=epoch.topic, partition=epoch.partition, records=len(messages))
             return
-        epoch.tracker.done([message.offset() for message in messages])
+        first, last = messages[0].offset(), messages[-1].offset()
+        if not (run.in_offset_order and epoch.tracker.pass_over(first, last, len(messages))):
+            epoch.tracker.done([message.offset() for message in messages])
         epoch.held_bytes -= sum(map(len, messages))
         done[epoch.topic] += len(messages)
 
     def _observe(self, run: Run) -> None:
         if run.handled:
-            name = self._holdings.runner(run.epoch.topic).handler.name
-            WORKER_SECONDS.labels(name).observe(run.spent_s / run.handled)
+            runner = self._holdings.runner(run.epoch.topic)
+            WORKER_SECONDS.labels(runner.handler.name).observe(run.spent_s / run.handled)
+            runner.lanes.pace(run.spent_s / run.handled)
             run.handled = 0
 
     def _decide(self, run: Run) -> None:
@@ -128,7 +131,7 @@ class Settlement:
             partition=epoch.partition,
             offset=message.offset(),
             attempt=run.attempt,
-            key=message.key(),
+            key=_shown(message.key()),
             reason=outcome.reason,
             error=describe(error),
             remedy=REMEDY,
@@ -141,7 +144,7 @@ class Settlement:
             "partition": epoch.partition,
             "offset": message.offset(),
             "attempt": run.attempt,
-            "key": message.key(),
+            "key": _shown(message.key()),
             "error": describe(error),
         }
         if isinstance(outcome, RetryAfter):
@@ -150,3 +153,8 @@ class Settlement:
             log.info("retry asked for" if isinstance(error, Retry) else "record rejected", **facts)
         else:
             log.warning("attempt failed", **facts, exc_info=error)
+
+
+def _shown(key: bytes | None) -> str | None:
+    """A key as a person would write it."""
+    return None if key is None else key.decode("utf-8", "backslashreplace")

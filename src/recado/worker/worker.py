@@ -85,7 +85,8 @@ class Worker:
         """Work until SIGTERM, SIGINT or ``stop``; then finish what executes, commit and return.
 
         As the last line of a program it also ends it: SystemExit with 3 when records were still being handled
-        after ``RECADO_DRAIN_S`` (they are named, and come again), with 2 when settings or handlers are wrong.
+        after ``RECADO_DRAIN_S``, or done ones could not be committed (they are named, and come again), with 2 when
+        settings or handlers are wrong.
         """
         try:
             settings = settings or self._settings or from_process().settings
@@ -157,13 +158,12 @@ def _say_goodbye(group: str, engine: Engine, remaining: list[Remaining]) -> None
     if not remaining:
         log.info("worker stopped", group=group)
         return
-    for topic, partition, offset in remaining:
-        log.error("record still being handled", topic=topic, partition=partition, offset=offset)
+    for topic, partition, offset, reason in remaining:
+        log.error("left behind", topic=topic, partition=partition, offset=offset, reason=reason)
     log.error(
         "worker stopped with work left behind",
         group=group,
-        records=len(remaining),
-        where=" ".join(f"{topic}/{partition}/{offset}" for topic, partition, offset in remaining[:10]),
+        where=" ".join(f"{topic}/{partition}/{offset}" for topic, partition, offset, _ in remaining[:10]),
         remedy="not committed, so handled again at the next start; RECADO_DRAIN_S gives handlers more time",
     )
 

@@ -1,0 +1,279 @@
+"""One suite for every consumer: what the worker relies on, on the in-memory twin and on a real Kafka."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import pytest
+from confluent_kafka import Producer
+
+from recado.kafka.abstract import Committed, Consumer, Message
+from recado.kafka.config import consumer_config
+from recado.kafka.consumer import KafkaConsumer
+from recado.kafka.memory import MemoryKafka
+from recado.record import TopicPartition
+from recado.settings import Settings
+from tests.conftest import make_topic
+
+#: A real group needs some seconds now and then; this is for a machine that is very busy.
+DEADLINE_S = 30.0
+
+
+class Cluster(Protocol):
+    def topic(self, partitions: int) -> str: ...
+    def send(self, topic: str, *values: bytes | None, key: bytes | None = None, partition: int = 0) -> None: ...
+    def consumer(self, group: str) -> Consumer: ...
+
+
+class Twin:
+    def __init__(self) -> None:
+        self.kafka = MemoryKafka()
+
+    def topic(self, partitions: int) -> str:
+        name = f"t-{uuid.uuid4().hex[:8]}"
+        self.kafka.create_topic(name, partitions)
+        return name
+
+    def send(self, topic: str, *values: bytes | None, key: bytes | None = None, partition: int = 0) -> None:
+        self.kafka.send(topic, *values, key=key, partition=partition)
+
+    def consumer(self, group: str) -> Consumer:
+        return self.kafka.consumer(group)
+
+
+class Real:
+    def __init__(self, bootstrap: str) -> None:
+        self.settings = Settings(bootstrap_servers=bootstrap)
+        self.producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
+
+    def topic(self, partitions: int) -> str:
+        return make_topic(self.settings.bootstrap_servers, partitions, {})
+
+    def send(self, topic: str, *values: bytes | None, key: bytes | None = None, partition: int = 0) -> None:
+        for value in values:
+            self.producer.produce(topic, value, key, partition)
+        assert self.producer.flush(DEADLINE_S) == 0
+
+    def consumer(self, group: str) -> Consumer:
+        return KafkaConsumer(consumer_config(self.settings, group))
+
+
+@pytest.fixture(params=["twin", "kafka"])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    return Twin() if request.param == "twin" else Real(request.getfixturevalue("kafka").bootstrap_servers)
+
+
+class Reader:
+    """A member that writes down what it is told."""
+
+    def __init__(self, consumer: Consumer, topics: list[str]) -> None:
+        self.consumer = consumer
+        self.held: set[TopicPartition] = set()
+        self.ends: dict[TopicPartition, int] = {}
+        self.commits: list[tuple[dict[TopicPartition, int], bool]] = []
+        self.got: list[Message] = []
+        self.commit_at_revoke: dict[TopicPartition, Committed] = {}
+        self.calls: list[str] = []
+        consumer.subscribe(topics, self)
+
+    def on_assign(self, partitions):
+        self.calls.append("assign")
+        assert not self.held & set(partitions)
+        self.held |= set(partitions)
+
+    def on_revoke(self, partitions):
+        self.calls.append("revoke")
+        assert set(partitions) <= self.held
+        chosen = {where: found for where, found in self.commit_at_revoke.items() if where in partitions}
+        if chosen:
+            assert self.consumer.commit(chosen, wait=True)
+        self.held -= set(partitions)
+
+    def on_lost(self, partitions):
+        self.calls.append("lost")
+        self.held -= set(partitions)
+
+    def on_end(self, partition, offset):
+        self.ends[partition] = offset
+
+    def on_commit(self, offsets, ok):
+        self.commits.append((dict(offsets), ok))
+
+    def read(self, max_records: int = 100) -> list[Message]:
+        found = self.consumer.consume(max_records, 0.05)
+        self.got += found
+        return found
+
+    def values(self) -> list[bytes | None]:
+        return [message.value() for message in self.got]
+
+
+def until(look: Callable[[], object], *readers: Reader) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not look():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        for reader in readers:
+            reader.read()
+
+
+@pytest.fixture
+def read(cluster: Cluster) -> Iterator[Callable[..., Reader]]:
+    readers: list[Reader] = []
+
+    def join(group: str, *topics: str) -> Reader:
+        readers.append(Reader(cluster.consumer(group), list(topics)))
+        return readers[-1]
+
+    yield join
+    for reader in readers:
+        reader.consumer.close()
+
+
+def group() -> str:
+    return f"g-{uuid.uuid4().hex[:8]}"
+
+
+def test_a_new_group_starts_at_the_first_record_and_each_partition_comes_in_order(cluster, read):
+    topic = cluster.topic(2)
+    for partition in (0, 1):
+        cluster.send(topic, b"0", b"1", b"2", partition=partition)
+    reader = read(group(), topic)
+    until(lambda: len(reader.got) == 6, reader)
+    for partition in (0, 1):
+        assert [m.offset() for m in reader.got if m.partition() == partition] == [0, 1, 2]
+    assert reader.held == {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+
+
+def test_a_message_has_everything(cluster, read):
+    topic = cluster.topic(1)
+    cluster.send(topic, b"abc", key=b"k")
+    cluster.send(topic, None)
+    reader = read(group(), topic)
+    until(lambda: len(reader.got) == 2, reader)
+    first, tombstone = reader.got
+    assert (first.topic(), first.partition(), first.offset()) == (topic, 0, 0)
+    assert (first.key(), first.value(), len(first)) == (b"k", b"abc", 3)
+    assert not first.headers()
+    assert first.timestamp()[0] == 1
+    assert first.timestamp()[1] > 1_600_000_000_000
+    assert (tombstone.key(), tombstone.value(), len(tombstone)) == (None, None, 0)
+
+
+def test_no_more_than_asked_for_and_nothing_is_skipped(cluster, read):
+    topic = cluster.topic(1)
+    cluster.send(topic, *[b"x"] * 50)
+    reader = read(group(), topic)
+    deadline = time.monotonic() + DEADLINE_S
+    while len(reader.got) < 50 and time.monotonic() < deadline:
+        assert len(reader.read(max_records=7)) <= 8
+    assert [message.offset() for message in reader.got] == list(range(50))
+
+
+def test_the_end_of_a_partition_is_told_also_when_it_is_empty(cluster, read):
+    topic = cluster.topic(2)
+    cluster.send(topic, b"a", b"b")
+    reader = read(group(), topic)
+    until(lambda: reader.ends == {TopicPartition(topic, 0): 2, TopicPartition(topic, 1): 0}, reader)
+    cluster.send(topic, b"c")
+    until(lambda: reader.ends[TopicPartition(topic, 0)] == 3, reader)
+
+
+def test_a_group_goes_on_where_it_committed_with_its_metadata(cluster, read):
+    topic, name = cluster.topic(1), group()
+    where = TopicPartition(topic, 0)
+    cluster.send(topic, b"a", b"b", b"c")
+    first = read(name, topic)
+    until(lambda: len(first.got) == 3, first)
+    assert first.consumer.committed([where]) == {}
+    assert first.consumer.commit({where: Committed(2, "a note")}, wait=True)
+    assert first.consumer.committed([where]) == {where: Committed(2, "a note")}
+    first.consumer.close()
+    second = read(name, topic)
+    until(lambda: second.got, second)
+    assert second.values() == [b"c"]
+
+
+def test_a_commit_without_waiting_tells_later_what_came_of_it(cluster, read):
+    topic = cluster.topic(1)
+    where = TopicPartition(topic, 0)
+    cluster.send(topic, b"a")
+    reader = read(group(), topic)
+    until(lambda: reader.got, reader)
+    assert reader.consumer.commit({where: Committed(1)}, wait=False)
+    until(lambda: reader.commits, reader)
+    assert reader.commits == [({where: 1}, True)]
+
+
+def test_closing_revokes_first_and_what_is_committed_then_counts(cluster, read):
+    topic, name = cluster.topic(1), group()
+    where = TopicPartition(topic, 0)
+    cluster.send(topic, b"a", b"b")
+    first = read(name, topic)
+    until(lambda: len(first.got) == 2, first)
+    first.commit_at_revoke = {where: Committed(1)}
+    first.consumer.close()
+    first.consumer.close()
+    assert first.calls == ["assign", "revoke"]
+    second = read(name, topic)
+    until(lambda: second.got, second)
+    assert second.values() == [b"b"]
+
+
+def test_a_second_member_takes_some_partitions_over_and_the_rest_stays(cluster, read):
+    topic, name = cluster.topic(4), group()
+    every = {TopicPartition(topic, number) for number in range(4)}
+    first = read(name, topic)
+    until(lambda: first.held == every, first)
+    second = read(name, topic)
+    until(lambda: len(first.held) == 2 and len(second.held) == 2, first, second)
+    assert first.held | second.held == every
+    second.consumer.close()
+    until(lambda: first.held == every, first)
+
+
+def test_paused_partitions_rest_and_go_on_where_they_were(cluster, read):
+    topic = cluster.topic(2)
+    paused = TopicPartition(topic, 0)
+    cluster.send(topic, *[b"%d" % number for number in range(20)])
+    reader = read(group(), topic)
+    until(lambda: reader.got, reader)
+    while len(reader.got) < 5:
+        reader.read(1)
+    reader.consumer.pause([paused])
+    seen = len([m for m in reader.got if m.partition() == 0])
+    cluster.send(topic, b"other", partition=1)
+    until(lambda: any(m.partition() == 1 for m in reader.got), reader)
+    assert len([m for m in reader.got if m.partition() == 0]) == seen
+    reader.consumer.resume([paused])
+    until(lambda: len(reader.got) == 21, reader)
+    assert [m.offset() for m in reader.got if m.partition() == 0] == list(range(20))
+
+
+def test_a_partition_that_was_paused_and_comes_back_is_not_paused(cluster, read):
+    topic, name = cluster.topic(1), group()
+    where = TopicPartition(topic, 0)
+    cluster.send(topic, b"a")
+    first = read(name, topic)
+    until(lambda: first.got, first)
+    first.consumer.pause([where])
+    first.consumer.close()
+    again = read(name, topic)
+    until(lambda: len(again.got) == 1, again)
+
+
+def test_patterns_find_topics_that_come_later(cluster, read):
+    prefix = f"p{uuid.uuid4().hex[:8]}"
+    topic = cluster.topic(1)
+    reader = read(group(), f"^{topic}.*", f"^{prefix}.*")
+    cluster.send(topic, b"a")
+    until(lambda: reader.values() == [b"a"], reader)
+
+
+def test_a_consumer_knows_that_its_cluster_answers(cluster, read):
+    topic = cluster.topic(1)
+    reader = read(group(), topic)
+    until(lambda: reader.held, reader)
+    assert reader.consumer.reachable

@@ -1,0 +1,333 @@
+"""The worker on a real Kafka, run as a user runs it; an independent reader says what is committed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaException, Producer
+
+from recado.embedded import EmbeddedKafka
+from tests.programs import Program, committed, eventually, free_port, running
+
+#: Writes a line per record that began and that ended, whole or not at all, so that a kill loses no evidence.
+PROGRAM = """
+import asyncio, os, time
+from recado import Backoff, Record, Reject, Worker
+journal = os.open("journal", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+def note(what, record):
+    key = (record.key or b"").decode()
+    os.write(journal, f"{what} {record.topic} {record.partition} {record.offset} {key} {record.attempt}\\n".encode())
+
+worker = Worker()
+"""
+
+
+class Scene:
+    """One topic, one group, one folder, and programs that work on them."""
+
+    def __init__(self, kafka: EmbeddedKafka, folder: Path) -> None:
+        self.bootstrap = kafka.bootstrap_servers
+        self.folder = folder
+        self.group = f"g-{uuid.uuid4().hex[:8]}"
+        self.port = 0
+
+    @contextmanager
+    def worker(self, handler: str, topic: str, **settings: str) -> Iterator[Program]:
+        path = self.folder / f"jobs{free_port()}.py"
+        path.write_text(PROGRAM + handler + '\nif __name__ == "__main__":\n    worker.run()\n')
+        self.port = free_port()
+        environment = {
+            "RECADO_BOOTSTRAP_SERVERS": self.bootstrap,
+            "RECADO_GROUP": self.group,
+            "RECADO_TOPIC": topic,
+            "RECADO_WORKER_PORT": str(self.port),
+            # A test need not wait long for a rebalance, or for the session of a member that it killed.
+            "RECADO_KAFKA_CONSUMER_HEARTBEAT_INTERVAL_MS": "500",
+            "RECADO_KAFKA_CONSUMER_SESSION_TIMEOUT_MS": "6000",
+            **settings,
+        }
+        with running([str(path)], environment, self.folder) as program:
+            yield program
+
+    def send(self, topic: str, count: int, *, keys: int = 0, partition: int = -1, value: bytes = b"x") -> None:
+        producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
+        for number in range(count):
+            producer.produce(topic, value, b"%d" % (number % keys) if keys else None, partition)
+            producer.poll(0)
+        assert producer.flush(30) == 0
+
+    def journal(self, what: str) -> list[tuple[str, int, int, str, int]]:
+        path = self.folder / "journal"
+        lines = path.read_text().splitlines() if path.exists() else []
+        rows = [line.split(" ") for line in lines if line.startswith(f"{what} ")]
+        return [(row[1], int(row[2]), int(row[3]), row[4], int(row[5])) for row in rows]
+
+    def committed(self, topic: str, partitions: int = 1) -> dict[int, int]:
+        try:
+            return committed(self.bootstrap, self.group, topic, partitions)
+        except KafkaException:
+            return {}  # a young broker may still be loading its groups
+
+    def wait_committed(self, topic: str, expected: dict[int, int], within_s: float = 40) -> None:
+        look = lambda: self.committed(topic, len(expected)) == expected  # noqa: E731
+        why = lambda: f"not {expected} but {self.committed(topic, len(expected))}"  # noqa: E731
+        eventually(look, within_s=within_s, why=why)
+
+    def reasons(self) -> list[dict]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/ready", timeout=5) as answer:
+                return json.load(answer)["reasons"]
+        except urllib.error.HTTPError as error:
+            return json.load(error)["reasons"]
+        except OSError:
+            return [{"code": "no answer"}]
+
+
+@pytest.fixture
+def scene(kafka: EmbeddedKafka, tmp_path: Path) -> Scene:
+    return Scene(kafka, tmp_path)
+
+
+NOTES = """
+@worker.handler(concurrency=8)
+def handle(record: Record) -> None:
+    note("began", record)
+    time.sleep(0.002)
+    note("ended", record)
+"""
+
+
+def test_kill_9_loses_nothing(scene, topic):
+    name, sent = topic(partitions=3), 6000
+    scene.send(name, sent, keys=50)
+    for _ in range(2):
+        before = len(scene.journal("ended"))
+        with scene.worker(NOTES, name) as program:
+            eventually(lambda before=before: len(scene.journal("ended")) > before + 700, why=lambda: program.log)
+            program.process.kill()
+            program.process.wait(10)
+        ended = {row[1:3] for row in scene.journal("ended")}
+        for partition, offset in scene.committed(name, 3).items():
+            assert all((partition, number) in ended for number in range(offset)), "committed, but never handled"
+    with scene.worker(NOTES, name) as program:
+        eventually(lambda: len({row[1:3] for row in scene.journal("ended")}) == sent, why=lambda: program.log)
+        eventually(lambda: sum(scene.committed(name, 3).values()) == sent)
+        assert program.stop() == 0
+    repeated = len(scene.journal("ended")) - sent
+    assert repeated < 2000, "a kill repeats little"
+
+
+def test_sigterm_finishes_what_executes_commits_exactly_that_and_exits_0(scene, topic):
+    name = topic(partitions=1)
+    scene.send(name, 2000, keys=20)
+    with scene.worker(NOTES, name) as program:
+        eventually(lambda: len(scene.journal("ended")) > 200, why=lambda: program.log)
+        assert program.stop(signal.SIGTERM) == 0, program.log
+    assert sorted(scene.journal("began")) == sorted(scene.journal("ended"))
+    ended = {row[2] for row in scene.journal("ended")}
+    lowest = next(offset for offset in range(2001) if offset not in ended)
+    assert scene.committed(name) == {0: lowest}
+    with scene.worker(NOTES, name):
+        scene.wait_committed(name, {0: 2000})
+
+
+def test_a_handler_that_does_not_end_is_named_and_the_exit_code_is_3(scene, topic):
+    name = topic(partitions=1)
+    scene.send(name, 3)
+    handler = """
+@worker.handler()
+def handle(record: Record) -> None:
+    note("began", record)
+    time.sleep(60 if record.offset else 0)
+"""
+    with scene.worker(handler, name, RECADO_DRAIN_S="0.5") as program:
+        eventually(lambda: len(scene.journal("began")) == 2, why=lambda: program.log)
+        assert program.stop(signal.SIGINT, within_s=15) == 3
+    assert f"{name}/0/1" in program.log
+    assert scene.committed(name) == {0: 1}
+
+
+ORDER = """
+@worker.handler(concurrency=16)
+def handle(record: Record) -> None:
+    note("began", record)
+    time.sleep(0.01)
+    note("ended", record)
+"""
+
+
+def check_order(scene: Scene) -> None:
+    """By the journal of all members: no key overlaps; what is handled first comes in order within its key."""
+    active: set[str] = set()
+    last: dict[str, int] = defaultdict(lambda: -1)
+    again: set[tuple[str, int]] = set()
+    for line in (scene.folder / "journal").read_text().splitlines():
+        what, _, _, offset, key, _ = line.split(" ")
+        if what == "ended":
+            active.remove(key)
+            continue
+        assert key not in active, f"key {key} overlaps"
+        active.add(key)
+        assert int(offset) > last[key] or (key, int(offset)) in again, f"key {key} went back to {offset}"
+        again.add((key, int(offset)))
+        last[key] = max(last[key], int(offset))
+
+
+def test_members_that_come_and_go_under_load_lose_nothing_and_keep_the_order(scene, topic):
+    name, sent = topic(partitions=4), 12_000
+    scene.send(name, sent, keys=200)
+    with scene.worker(ORDER, name) as first:
+        eventually(lambda: len(scene.journal("ended")) > 500, why=lambda: first.log)
+        with scene.worker(ORDER, name) as second:
+            eventually(lambda: not scene.reasons() and "partitions revoked" in first.log, why=lambda: second.log)
+            before = len(scene.journal("ended"))
+            eventually(lambda: len(scene.journal("ended")) > before + 1000, why=lambda: second.log)
+            assert second.stop() == 0
+        eventually(lambda: sum(scene.committed(name, 4).values()) == sent, why=lambda: first.log)
+        assert first.stop() == 0
+    ended = scene.journal("ended")
+    assert len({row[1:3] for row in ended}) == sent, "nothing is lost"
+    assert len(ended) - sent < 2000, "only what was done ahead of the committed offset is handled twice"
+    check_order(scene)
+
+
+def test_a_handler_slower_than_the_poll_interval_keeps_its_partition(scene, topic):
+    name = topic(partitions=1)
+    scene.send(name, 2)
+    handler = """
+@worker.handler()
+def handle(record: Record) -> None:
+    note("began", record)
+    time.sleep(9 if record.offset == 0 else 0)
+    note("ended", record)
+"""
+    slow = {"RECADO_KAFKA_SESSION_TIMEOUT_MS": "6000", "RECADO_KAFKA_CONSUMER_MAX_POLL_INTERVAL_MS": "6500"}
+    with scene.worker(handler, name, **slow) as program:
+        scene.wait_committed(name, {0: 2})
+        assert "lost" not in program.log
+        assert program.stop() == 0
+    assert len(scene.journal("began")) == 2
+
+
+def test_a_failing_record_stops_its_partition_visibly_and_others_go_on(scene, topic):
+    name = topic(partitions=2)
+    scene.send(name, 3, partition=0)
+    scene.send(name, 1, partition=0, value=b"bad")
+    scene.send(name, 5, partition=0)
+    scene.send(name, 7, partition=1)
+    handler = """
+@worker.handler(retry=Backoff(first_s=0.05, attempts=3))
+def handle(record: Record) -> None:
+    note("began", record)
+    if record.value == b"bad":
+        raise ValueError("no such customer")
+"""
+    with scene.worker(handler, name) as program:
+        scene.wait_committed(name, {0: 3, 1: 7})
+        reason = eventually(lambda: next((r for r in scene.reasons() if r["code"] == "partition-stopped"), None))
+        assert (reason["topic"], reason["partition"], reason["offset"]) == (name, 0, 3)
+        assert "no such customer" in reason["error"]
+        scene.send(name, 4, partition=1)
+        scene.wait_committed(name, {0: 3, 1: 11})
+        assert program.stop() == 0
+    assert [row[4] for row in scene.journal("began") if row[1:3] == (0, 3)] == [1, 2, 3]
+    assert '"event": "partition stopped"' in program.log
+    assert "fix the handler and restart; nothing is lost" in program.log
+    with scene.worker(NOTES, name):
+        scene.wait_committed(name, {0: 9, 1: 11})
+
+
+def test_transactions_are_read_committed_and_their_markers_are_no_lag(scene, topic):
+    name = topic(partitions=1)
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": uuid.uuid4().hex})
+    producer.init_transactions(30)
+    for commit in (True, False, True):
+        producer.begin_transaction()
+        producer.produce(name, b"yes" if commit else b"no")
+        assert producer.flush(30) == 0
+        producer.commit_transaction(30) if commit else producer.abort_transaction(30)
+    with scene.worker(NOTES, name) as program:
+        eventually(
+            lambda: scene.committed(name) == {0: 6}, within_s=12, why=lambda: program.log
+        )  # three records, three markers
+        assert program.stop() == 0
+    assert sorted(row[2] for row in scene.journal("ended")) == [0, 4]  # without keys they go side by side
+
+
+def test_patterns_async_and_batches(scene, topic):
+    one, two = topic(partitions=2), topic(partitions=1)
+    scene.send(one, 300, keys=10)
+    scene.send(two, 25)
+    handler = f"""
+@worker.handler("^{one[:-2]}.*", concurrency=50)
+async def handle(record: Record) -> None:
+    await asyncio.sleep(0.001)
+    note("ended", record)
+
+@worker.handler("{two}", batch=(10, 0.2))
+def many(records: list[Record]) -> None:
+    for record in records:
+        note(f"batch{{len(records)}}", record)
+"""
+    with scene.worker(handler, one) as program:
+        scene.wait_committed(two, {0: 25})
+        eventually(lambda: sum(scene.committed(one, 2).values()) == 300, why=lambda: program.log)
+        assert program.stop() == 0
+    assert len(scene.journal("batch10")) == 20
+    assert len(scene.journal("batch5")) == 5
+    assert len(scene.journal("ended")) == 300
+
+
+def test_several_processes_share_the_partitions_and_one_that_dies_is_replaced(scene, topic, tmp_path):
+    name = topic(partitions=2)
+    (tmp_path / "jobs.py").write_text(PROGRAM + NOTES + "\nnote_pid = os.write(journal, b'pid %d\\n' % os.getpid())\n")
+    environment = {
+        "RECADO_BOOTSTRAP_SERVERS": scene.bootstrap,
+        "RECADO_GROUP": scene.group,
+        "RECADO_TOPIC": name,
+        "RECADO_WORKER_PORT": str(free_port()),
+    }
+    arguments = ["-m", "recado", "worker", "jobs.py", "--processes", "2"]
+    with running(arguments, environment, tmp_path) as program:
+        eventually(lambda: program.log.count("partitions assigned") >= 2, why=lambda: program.log)
+        scene.send(name, 100)
+        eventually(lambda: sum(scene.committed(name, 2).values()) == 100, why=lambda: program.log)
+        pids = [int(line.split()[1]) for line in (tmp_path / "journal").read_text().splitlines() if "pid" in line]
+        children = [pid for pid in pids if pid != program.process.pid]
+        os.kill(children[0], signal.SIGKILL)
+        scene.send(name, 100)
+        eventually(lambda: sum(scene.committed(name, 2).values()) == 200, within_s=60, why=lambda: program.log)
+        assert program.stop() == 0, program.log
+    for pid in children:
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_example_worker_runs(scene, topic):
+    name = topic(partitions=1)
+    scene.send(name, 1, value="¡Hola Kafka!".encode())
+    environment = {
+        "RECADO_BOOTSTRAP_SERVERS": scene.bootstrap,
+        "RECADO_GROUP": scene.group,
+        "RECADO_TOPIC": name,
+        "RECADO_WORKER_PORT": str(free_port()),
+        "RECADO_LOG_FORMAT": "human",
+    }
+    example = Path(__file__).parents[2] / "worker.py"
+    began = time.monotonic()
+    with running([str(example)], environment, scene.folder) as program:
+        eventually(lambda: "¡Hola Kafka!" in program.log, why=lambda: program.log)
+        assert time.monotonic() - began < 20
+        scene.wait_committed(name, {0: 1})
+        assert program.stop() == 0

@@ -1,0 +1,76 @@
+"""Every command explains itself, and what is mistyped is named with what it may have been."""
+
+import pytest
+
+from recado.cli.main import COMMANDS
+from tests.command import recado
+
+EVERYDAY = ["send", "tail", "topics", "groups", "settings", "doctor"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_text(command):
+    ran = recado(command, "--help")
+    assert ran.code == 0
+    assert "Usage: recado" in ran.out
+
+
+@pytest.mark.parametrize("command", EVERYDAY)
+def test_an_everyday_command_is_learned_from_its_help(command):
+    text = recado(command, "--help").out
+    assert "Examples:" in text
+    assert f"  recado {command}" in text
+    assert "--json" in text
+    assert "--bootstrap-servers" in text
+
+
+def test_the_list_of_commands_shows_each_with_a_line():
+    text = recado("--help").out
+    for command, line in COMMANDS.items():
+        assert command in text
+        assert line in text
+
+
+@pytest.mark.parametrize("command", EVERYDAY)
+def test_an_unknown_option_is_a_usage_error_that_names_the_nearest(command):
+    ran = recado(command, "--jsn")
+    assert ran.code == 2
+    assert "--jsn" in ran.err
+    assert "--json" in ran.err
+
+
+@pytest.mark.parametrize("command", EVERYDAY)
+def test_a_bad_value_of_a_setting_is_a_usage_error(command):
+    topic = ["orders", "value"][: {"send": 2, "tail": 1}.get(command, 0)]
+    ran = recado(command, *topic, "--log-level", "loud")
+    assert ran.code == 2
+    assert "log_level" in ran.err + ran.out
+    assert "debug, info, warning or error" in ran.err + ran.out
+
+
+@pytest.mark.parametrize("command", ["topics", "groups", "settings"])
+def test_an_unknown_setting_in_the_environment_is_named_with_the_nearest(command):
+    ran = recado(command, RECADO_PROT="1")
+    assert ran.code == 2
+    assert "Did you mean RECADO_PORT?" in ran.err
+
+
+@pytest.mark.parametrize("arguments", [["topics"], ["groups"], ["groups", "g"], ["tail", "t"], ["send", "t", "v"]])
+def test_without_kafka_the_exit_code_is_4_and_the_reason_is_told(arguments):
+    ran = recado(*arguments, RECADO_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert ran.code == 4
+    assert ran.out == ""
+    assert "127.0.0.1:1" in ran.err
+    assert "recado doctor" in ran.err
+
+
+@pytest.mark.parametrize("command", ["topics", "groups"])
+def test_a_property_that_librdkafka_does_not_know_is_a_settings_error(command):
+    ran = recado(command, RECADO_KAFKA_SECURITY_PROTCOL="SSL")
+    assert ran.code == 2
+    assert "security.protcol" in ran.err
