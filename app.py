@@ -2,7 +2,7 @@
 
 import recado
 
-app = recado.create_app()
-
 if __name__ == "__main__":
-    recado.serve(app)
+    recado.serve(recado.create_app)
+else:
+    app = recado.create_app()  # for any WSGI server: gunicorn app:app

@@ -10,13 +10,18 @@ from recado.record import Record
 from recado.worker import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Flask
 
 __all__ = ["Backoff", "Record", "Reject", "Retry", "Worker", "blueprint", "create_app", "serve"]
 
 
-def serve(app: Flask) -> None:
-    """Serve a Flask app that has recado's blueprint, until SIGTERM or Ctrl-C; then exit the process (0, 2 or 3)."""
+def serve(app: Flask | Callable[[], Flask]) -> None:
+    """Serve a Flask app that has recado's blueprint, until SIGTERM or Ctrl-C; then exit the process (0, 2 or 3).
+
+    Given a function that makes the app, what is wrong with the settings is said in a line and exits with 2.
+    """
     from recado.cli.gateway import serve as run  # the command line wires it; a library user never needs it
 
     run(app)

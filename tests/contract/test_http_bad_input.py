@@ -165,11 +165,6 @@ def test_a_compressed_upload_cut_anywhere_is_400(http, kind):
         refused(http, exchange(http, path, packed[:end], headers), 400, code="body-incomplete")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG routes.py _body: where a WSGI server passes Transfer-Encoding: chunked but does not end the input "
-    "(no wsgi.input_terminated), Werkzeug reads b'' and an empty record is stored as delivered; 411 would be true",
-)
 def test_a_chunked_upload_on_a_wsgi_server_that_cannot_read_it_is_not_an_empty_record():
     with gate("flask") as http:
         headers = [("Content-Type", "text/plain"), ("Transfer-Encoding", "chunked")]

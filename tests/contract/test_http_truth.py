@@ -220,11 +220,6 @@ def test_away_a_wrong_request_is_still_the_senders_fault(http):
 
 
 @pytest.mark.parametrize("reachable", [True, False])
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG asgi.py _take, routes.py _send: a refresh for an unknown topic is waited for without regard to the "
-    "request's wait (ClusterTopics.refresh blocks 2 s, 4 s behind another), so G6 (wait + 1 s) is broken",
-)
 def test_a_catalog_that_does_not_answer_does_not_break_the_deadline(http, background, reachable):
     answered = threading.Event()
 
@@ -317,9 +312,6 @@ def test_kafkas_own_topics_are_403_though_others_may_not_know_them(http, topic):
     assert http.kafka.produced == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG intake.py _admit: looked up before it is refused, so 404 tells to create it"
-)
 def test_kafkas_own_topics_are_403_before_they_exist(http):
     http.kafka.known.pop("__consumer_offsets")
     assert http.send({"message": 1, "topic": "__consumer_offsets"}).status == 403
@@ -460,9 +452,7 @@ def test_what_is_not_there_is_404_as_a_problem(http, path):
     assert http.kafka.produced == []
 
 
-@pytest.mark.parametrize("kind", ["flask", pytest.param("asgi", marks=pytest.mark.xfail(strict=True, reason=(
-    "BUG asgi.py _dispatch: POST /send/ is taken for a raw body without a topic (422 illegal-topic); Flask says 404"
-)))])  # fmt: skip
+@pytest.mark.parametrize("kind", ["flask", "asgi"])
 def test_send_with_a_slash_is_not_there(kind):
     with gate(kind) as http:
         assert http.request("POST", "/send/", b"x").status == 404

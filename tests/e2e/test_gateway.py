@@ -75,7 +75,7 @@ def test_cut_uploads_are_400_and_nothing_is_stored(kafka, server):
         answer = raw(port, data)
         assert answer.startswith(b"HTTP/1.1 400"), (data, answer)
         assert b"body-incomplete" in answer
-    line = b'POST /send HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n'
+    line = b"POST /send HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n"
     assert b"400" in raw(port, line + b'Transfer-Encoding: chunked\r\n\r\n10\r\n{"message":"a"}\n\r\n')[:20]
     with socket.create_connection(("127.0.0.1", port)) as vanishing:
         vanishing.sendall(head + b"Content-Length: 10\r\n\r\nabc")

@@ -70,7 +70,8 @@ class Scene:
 
     def journal(self, what: str) -> list[tuple[str, int, int, str, int]]:
         path = self.folder / "journal"
-        lines = path.read_text().splitlines() if path.exists() else []
+        text = path.read_text() if path.exists() else ""
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last line may be on its way
         rows = [line.split(" ") for line in lines if line.startswith(f"{what} ")]
         return [(row[1], int(row[2]), int(row[3]), row[4], int(row[5])) for row in rows]
 

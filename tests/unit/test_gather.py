@@ -149,11 +149,6 @@ def test_it_says_so_while_the_loop_serves(scene):
     assert not scene.gather.serving
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG gather.py _tick: load that begins on a tick schedules the next one twice (in _release and "
-    "at its end), and both go on side by side while the load lasts",
-)
 def test_there_is_one_tick_at_a_time(scene):
     scene.add(1)
     scene.add(BUSY)

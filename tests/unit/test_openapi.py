@@ -177,16 +177,7 @@ def test_answers_of_one_record_are_as_described(http, fate):
     described(http.request("POST", "/send/other", b"x", prefer="wait=0" if fate == "silent" else ""), "/send/{topic}")
 
 
-@pytest.mark.parametrize(
-    "fate",
-    [
-        "delivered", "unknown", "silent", "mixed",
-        *(pytest.param(fate, marks=pytest.mark.xfail(strict=True, reason=(
-            "BUG openapi.py _send_responses: many records that all failed answer their status with results or a "
-            "summary in application/json, where the description knows only a problem document"
-        ))) for fate in ("failed", "full")),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("fate", ["delivered", "unknown", "silent", "mixed", "failed", "full"])
 def test_answers_of_many_records_are_as_described(http, fate):
     http.kafka.fate = FATES[fate]
     wait = "wait=0" if fate == "silent" else "wait=5"
@@ -253,7 +244,6 @@ def test_what_the_schema_takes_the_gateway_takes(http, right, message):
     assert http.send(record).status == 200
 
 
-@pytest.mark.xfail(strict=True, reason="BUG openapi.py Record: null for an optional field is taken, but not described")
 @pytest.mark.parametrize("name", ["topic", "key", "headers", "partition", "timestamp", "id"])
 def test_null_for_an_optional_field_is_described(http, name):
     assert http.send({"message": 1, name: None}).status == 200

@@ -89,14 +89,12 @@ def test_the_routes_stand_under_the_prefix_in_both_fronts(kafka, prefix):
         assert ask(behind_production_server(app), "/send")[0] == 404
 
 
-@pytest.mark.xfail(strict=True, reason="BUG routes.py _prefix: the prefix given to register_blueprint is not seen")
 def test_the_description_names_the_prefix_that_the_app_chose(kafka):
     app = own_app(kafka, url_prefix="/kafka")
     assert app.test_client().get("/kafka/openapi.json").get_json()["servers"] == [{"url": "/kafka"}]
     assert "/kafka/openapi.json" in app.test_client().get("/kafka/docs").text
 
 
-@pytest.mark.xfail(strict=True, reason="BUG routes.py _prefix: KeyError where the blueprint has another name: 500")
 @pytest.mark.parametrize("how", ["nested", "renamed"])
 def test_nested_or_renamed_the_description_is_still_there(kafka, how):
     app = Flask("shop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import click
 from flask import Flask
@@ -38,13 +39,15 @@ def gateway(app: str | None) -> int:
     return _run(create_app(settings) if app is None else load_object(app, Flask, "app"), settings)
 
 
-def serve(app: Flask) -> None:
+def serve(app: Flask | Callable[[], Flask]) -> None:
     """Serve a Flask app that has recado's blueprint, until SIGTERM or Ctrl-C; then exit the process.
 
     Exit codes: 0 everything taken is in Kafka; 2 a setting is wrong, or the port is taken; 3 records remained
     unconfirmed (each was answered 504).
     """
     try:
+        if not isinstance(app, Flask):
+            app = app()
         settings = server.gateway_of(app).settings
         logs.set_up(format=settings.log_format, level=settings.log_level)
         code = _run(app, settings)

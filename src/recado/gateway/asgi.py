@@ -14,7 +14,7 @@ import structlog
 from recado.errors import RecadoError
 from recado.gateway.answer import Answer, answer, problem_answer
 from recado.gateway.encoding import incomplete
-from recado.gateway.gateway import Gateway, flush_answer
+from recado.gateway.gateway import LEAST_REFRESH_S, Gateway, flush_answer
 from recado.gateway.problem import Problem
 from recado.gateway.reader import Reader, Submission
 from recado.gateway.waiting import Waiting
@@ -76,7 +76,9 @@ class Front:
         if method == "POST":
             if route := self._routes.get(path):
                 given, name = await route(scope, receive), path.rpartition("/")[2]
-            elif path.startswith(self._raw) and path.count("/", len(_matching(path, self._raw))) == 0:
+            elif (
+                path.startswith(self._raw) and path[-1] != "/" and path.count("/", len(_matching(path, self._raw))) == 0
+            ):
                 given, name = await self._send_raw(scope, receive), "send_raw"
             else:
                 await self._fallback(scope, receive, send)
@@ -107,7 +109,7 @@ class Front:
             submission = reader.finish()
             intake = self._gateway.intake
             if intake.unknown_topic(submission):
-                await self._refresh()
+                await self._refresh(submission.wait_s)
             intake.admit(submission)
         except RecadoError as error:
             return problem_answer(Problem.of(error))
@@ -127,15 +129,18 @@ class Front:
         self._waiting = Waiting(self._gateway.intake.producer, asyncio.get_running_loop())
         return self._waiting
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, wait_s: float) -> None:
+        """Ask Kafka for its topics, for the requests that name one not yet known; no longer than a request waits."""
         if self._refreshing is None:
             loop = asyncio.get_running_loop()
             self._refreshing = loop.run_in_executor(self._catalog, self._gateway.intake.topics.refresh)
         refreshing = self._refreshing
         try:
-            await asyncio.shield(refreshing)
+            await asyncio.wait_for(asyncio.shield(refreshing), wait_s or LEAST_REFRESH_S)
+        except TimeoutError:
+            pass  # what is known now decides
         finally:
-            if self._refreshing is refreshing:
+            if self._refreshing is refreshing and refreshing.done():
                 self._refreshing = None
 
     async def _flush(self, scope: Scope, receive: Receive) -> Answer:

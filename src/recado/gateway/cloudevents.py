@@ -20,7 +20,7 @@ from recado.gateway.problem import Problem
 from recado.record import HEADER_CONTENT_TYPE, HEADER_ID, Outgoing
 from recado.settings import is_topic_name
 
-__all__ = ["BATCH", "STRUCTURED", "binary_headers", "is_binary", "parse_batch", "parse_structured"]
+__all__ = ["BATCH", "STRUCTURED", "binary_headers", "is_binary", "parse_batch", "partition_key"]
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -69,10 +69,11 @@ def _attribute(name: str, value: bytes) -> bytes:
     return value
 
 
-def parse_structured(topic: str, body: bytes, outline: Outline) -> Outgoing:
-    """Make a record of one event in JSON format; the value is the event as it came."""
+def partition_key(body: bytes) -> str | None:
+    """Check one event in JSON format and return its ``partitionkey``."""
     check_text(body)
-    return _record(topic, body, _event(body, "body"), outline)
+    key: str | None = _event(body, "body").get("partitionkey")
+    return key
 
 
 def parse_batch(topic: str, body: bytes, outline: Outline) -> list[Outgoing]:

@@ -15,7 +15,7 @@ from recado.gateway.parse import parse_query
 from recado.kafka.abstract import Producer, Topics
 from recado.settings import Settings
 
-__all__ = ["Connect", "Gateway"]
+__all__ = ["LEAST_REFRESH_S", "Connect", "Gateway", "flush_answer"]
 
 #: How a gateway comes to Kafka; tests pass the in-memory twin.
 Connect = Callable[[Settings], tuple[Producer, Topics]]
@@ -23,6 +23,9 @@ Connect = Callable[[Settings], tuple[Producer, Topics]]
 #: Default and longest wait of ``POST /flush``, in seconds.
 FLUSH_S = 30.0
 MAX_FLUSH_S = 3600.0
+
+#: A request that waits for nothing still gives an unknown topic so much time to be found, in seconds.
+LEAST_REFRESH_S = 0.5
 
 _JSON = [(b"content-type", b"application/json")]
 
@@ -83,6 +86,12 @@ class Gateway:
         if not 0 <= timeout_s <= MAX_FLUSH_S:
             raise invalid("timeout", f"{text[:60]} must be 0 to {MAX_FLUSH_S:.0f} seconds.")
         return timeout_s
+
+    def refresh_topics(self, wait_s: float) -> None:
+        """Ask Kafka for its topics, and wait ``wait_s`` at most (a moment at least) for its answer."""
+        asking = threading.Thread(target=self.intake.topics.refresh, name="recado-refresh", daemon=True)
+        asking.start()
+        asking.join(wait_s or LEAST_REFRESH_S)
 
     def close(self, timeout_s: float) -> int:
         """Wait for what is outstanding; return how many records were given up unconfirmed."""

@@ -66,7 +66,7 @@ class Gather:
         if self._busy and self._under_way < BUSY // 2:
             self._busy = False
             self._producer.hand_back()
-        if self._busy:
+        if self._busy and not self._ticking:
             self._tick_later()
 
     def _tick_later(self) -> None:

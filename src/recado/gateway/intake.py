@@ -40,7 +40,12 @@ class Intake:
         metrics.KAFKA_REACHABLE.set_function(lambda: float(topics.reachable))
 
     def unknown_topic(self, submission: Submission) -> bool:
-        """Tell whether a record's topic is not in the catalog; a refresh may bring it."""
+        """Tell whether a record's topic is not in the catalog, and a refresh may bring it.
+
+        While no broker answers none will, and the catalog tries again by itself.
+        """
+        if not self.topics.reachable:
+            return False
         known = self.topics.partitions
         return any(known(topic) is None for topic in submission.topics)
 
@@ -60,13 +65,13 @@ class Intake:
                 self._admit(records[index], {"index": index})
 
     def _admit(self, record: Outgoing, where: dict[str, int]) -> None:
+        if record.topic.startswith("__"):
+            error = NotAllowed(f"topic: {record.topic} is Kafka's own; nobody writes there over HTTP.")
+            raise Problem.of(error, field="topic", **where)
         count = self.topics.partitions(record.topic)
         if count is None:
             hint = f"Create it with: recado kafka topics --create --topic {record.topic} --partitions 3"
             raise Problem.of(UnknownTopic(f"topic: {record.topic} does not exist. {hint}"), field="topic", **where)
-        if record.topic.startswith("__"):
-            error = NotAllowed(f"topic: {record.topic} is Kafka's own; nobody writes there over HTTP.")
-            raise Problem.of(error, field="topic", **where)
         if record.partition >= count:
             detail = f"{record.partition} is not one of the {count} partitions (0 to {count - 1}) of {record.topic}."
             raise invalid("partition", detail, **where)
@@ -94,9 +99,7 @@ class Intake:
         """Wait for what is outstanding, then stop; return how many records were given up unconfirmed."""
         return self.producer.close(timeout_s)
 
-    def _close(
-        self, on_complete: Callable[[Delivery], None], topics: dict[str, int], delivery: Delivery
-    ) -> None:
+    def _close(self, on_complete: Callable[[Delivery], None], topics: dict[str, int], delivery: Delivery) -> None:
         self._open.discard(delivery)
         self._count(delivery, topics)
         on_complete(delivery)

@@ -168,9 +168,21 @@ def _send_responses(*refusals: str) -> dict[str, Any]:
     return {
         "200": _content("All in-sync replicas have every record.", results, NDJSON),
         "207": _content("Many were sent with different fates: each result carries its own.", many, NDJSON),
-        **{status: _problem(_MEANINGS[status]) for status in refusals},
+        **{status: _refusal(status) for status in refusals},
         "504": _content("Kafka did not confirm in time: it may still arrive.", unknown, NDJSON),
     }
+
+
+#: What Kafka may refuse record by record: many that all failed so answer with their results.
+_BY_KAFKA = frozenset({"403", "404", "413", "422", "429", "503"})
+
+
+def _refusal(status: str) -> dict[str, Any]:
+    response = _problem(_MEANINGS[status])
+    if status in _BY_KAFKA:
+        many = {"oneOf": [{"type": "array", "items": _ref("Result")}, _ref("Summary")]}
+        response["content"] |= {JSON: {"schema": many}, NDJSON: {"schema": _ref("Result")}}
+    return response
 
 
 def _content(description: str, schema: dict[str, Any], *more: str) -> dict[str, Any]:
@@ -200,6 +212,10 @@ def _object(required: list[str], **properties: Any) -> dict[str, Any]:
     return {"type": "object", "required": required, "properties": properties}
 
 
+def _optional(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
 def _schemas(topic: str) -> dict[str, Any]:
     place = {"id": _TEXT, "topic": _TOPIC, "partition": _COUNT, "offset": _COUNT, "timestamp": _COUNT}
     return {
@@ -209,12 +225,12 @@ def _schemas(topic: str) -> dict[str, Any]:
                 message={
                     "description": "A string becomes its UTF-8 bytes, other JSON its compact form, null a tombstone."
                 },
-                topic={**_TOPIC, "default": topic},
-                key=_TEXT,
-                headers={"type": "object", "additionalProperties": _TEXT},
-                partition=_COUNT,
-                timestamp={"oneOf": [{"type": "integer", "minimum": 1}, {"type": "string", "format": "date-time"}]},
-                id=_ID,
+                topic=_optional({**_TOPIC, "default": topic}),
+                key=_optional(_TEXT),
+                headers=_optional({"type": "object", "additionalProperties": _TEXT}),
+                partition=_optional(_COUNT),
+                timestamp={"type": ["integer", "string", "null"], "minimum": 1, "description": "ms, or ISO 8601."},
+                id=_optional(_ID),
             ),
             "additionalProperties": False,
         },

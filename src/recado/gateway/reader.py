@@ -14,7 +14,7 @@ import uuid_utils
 
 from recado.gateway import cloudevents
 from recado.gateway.encoding import Decoder, decoder, incomplete, too_large
-from recado.gateway.envelope import Outline
+from recado.gateway.envelope import Outline, invalid
 from recado.gateway.parse import JSON, NDJSON, LineParser, parse_json, parse_query, parse_raw
 from recado.gateway.problem import Problem
 from recado.record import Outgoing
@@ -166,10 +166,15 @@ class Reader:
 
     def _event(self) -> tuple[list[Outgoing], Shape]:
         assert self._topic is not None
-        return [cloudevents.parse_structured(self._topic, self._body(), self._outline)], Shape.ONE
+        body = self._body()
+        key = cloudevents.partition_key(body)
+        query = self._query if key is None else {"key": key, **self._query}
+        return [parse_raw(self._topic, body, query, self._headers, self._outline)], Shape.ONE
 
     def _events(self) -> tuple[list[Outgoing], Shape]:
         assert self._topic is not None
+        for name in self._query:
+            raise invalid(name, "cannot be said of a batch: every event has its own.")
         return cloudevents.parse_batch(self._topic, self._body(), self._outline), Shape.ARRAY
 
     def _body(self) -> bytes:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
 
@@ -66,11 +66,11 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
 
     @routes.get("/openapi.json")
     def description() -> Response:
-        return Response(openapi(gateway.settings.topic, request.script_root + _prefix()), content_type="application/json")
+        return Response(openapi(gateway.settings.topic, _prefix("/openapi.json")), content_type="application/json")
 
     @routes.get("/docs")
     def docs() -> Response:
-        return Response(docs_page(gateway.settings.topic, request.script_root + _prefix()), content_type="text/html")
+        return Response(docs_page(gateway.settings.topic, _prefix("/docs")), content_type="text/html")
 
     return routes
 
@@ -93,8 +93,9 @@ def make_app(gateway: Gateway) -> Flask:
     return app
 
 
-def _prefix() -> str:
-    return current_app.blueprints["recado"].url_prefix or ""
+def _prefix(route: str) -> str:
+    """Where these routes are mounted, seen by a client: the app chose it when it registered the blueprint."""
+    return request.script_root + request.path.removesuffix(route)
 
 
 def _send(gateway: Gateway, topic: str | None) -> Answer:
@@ -108,7 +109,7 @@ def _send(gateway: Gateway, topic: str | None) -> Answer:
         submission = reader.finish()
         intake = gateway.intake
         if intake.unknown_topic(submission):
-            intake.topics.refresh()
+            gateway.refresh_topics(submission.wait_s)
         intake.admit(submission)
     except RecadoError as error:
         return problem_answer(Problem.of(error))
@@ -136,6 +137,10 @@ def _header_bytes() -> list[tuple[bytes, bytes]]:
 
 def _body() -> Iterator[bytes]:
     """The body as the WSGI server gives it. A server that cuts it short raises or just ends: see Reader.finish."""
+    if "Transfer-Encoding" in request.headers and not request.environ.get("wsgi.input_terminated"):
+        # Werkzeug would read nothing, and an empty record would be stored as delivered.
+        detail = "This server cannot read a chunked body; send it with a Content-Length."
+        raise Problem(411, "length-required", "Length required", detail, field="content-length")
     try:
         while chunk := request.stream.read(CHUNK_BYTES):
             yield chunk

@@ -22,7 +22,7 @@ WHOLE = None
 LARGEST_RUN = 64
 
 #: Runs per thread that a read should give at least, so that no thread is idle while another has a long one.
-SHARES = 4
+SHARES = 2
 
 #: How much work is grouped by key at once, in seconds, and at least so many records per thread. Grouping takes them
 #: out of offset order, and what is done ahead of one that waits is done again after a kill; but it costs least at once.

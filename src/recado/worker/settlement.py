@@ -21,10 +21,10 @@ __all__ = ["Settlement"]
 log = structlog.get_logger(__name__)
 
 #: Rest between two looks at runs that still execute, in seconds: often enough for commits and for the budget.
-LOOK_EVERY_S = 0.02
+LOOK_EVERY_S = 0.05
 
 #: Runs whose time goes into the histogram at one settling: when there are thousands, some tell as much as all.
-OBSERVED_AT_ONCE = 32
+OBSERVED_AT_ONCE = 8
 
 #: What to do about a stopped partition, said with every stop.
 REMEDY = "fix the handler and restart; nothing is lost"
