@@ -50,7 +50,7 @@ def server(kafka, topic, tmp_path: Path):
 
 
 def test_what_is_answered_is_what_lies_in_kafka(kafka, server):
-    program, port, topic = server
+    _, port, topic = server
     code, answer = send(port, {"message": "Hola Kafka", "key": "k", "headers": {"a": "b"}})
     assert code == 200
     code, flushed = post(port, "/flush", b"")

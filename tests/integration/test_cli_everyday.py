@@ -105,6 +105,29 @@ def test_many_lines_are_told_by_their_sum_and_every_one_arrives_once(run, kafka,
     assert values == list(range(50_000))
 
 
+def test_a_typed_line_is_confirmed_before_the_next_is_typed(kafka, topic, tmp_path):
+    name = topic()
+    send = subprocess.Popen(
+        [sys.executable, "-m", "recado", "send", name],
+        env={**os.environ, "RECADO_BOOTSTRAP_SERVERS": kafka.bootstrap_servers},
+        cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert send.stdin is not None
+        assert send.stdout is not None
+        for offset in range(2):
+            send.stdin.write(b"typed\n")
+            send.stdin.flush()
+            assert b"offset %d " % offset in send.stdout.readline()
+        send.stdin.close()
+        assert b"2 of 2 records delivered" in send.stdout.read()
+        assert send.wait(30) == 0
+    finally:
+        send.kill()
+        send.wait()
+        send.stdout.close()
+
+
 def test_lines_with_one_key_stay_in_order(run, kafka, topic):
     name = topic(3)
     run("send", name, "--key", "k", stdin=b"".join(b"%d\n" % number for number in range(5000)))

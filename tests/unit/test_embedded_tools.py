@@ -32,6 +32,15 @@ def test_nothing_is_added_when_the_user_named_brokers_or_asked_for_help(argument
     assert with_server(TOPICS, arguments, HERE) == arguments
 
 
+@pytest.mark.parametrize("name", ["reassign-partitions", "log-dirs"])
+def test_a_list_of_broker_ids_names_no_broker_to_ask(name):
+    arguments = ["--generate", "--broker-list", "1,2"]
+    for version in ("4.3.1", "3.9.1"):
+        tool = find_tool(name, version)
+        assert with_server(tool, arguments, HERE) == ["--bootstrap-server", HERE, *arguments]
+        assert with_server(tool, ["--bootstrap-server", "other:1"], HERE) == ["--bootstrap-server", "other:1"]
+
+
 def test_a_tool_whose_subcommands_take_the_option_gets_it_last():
     assert with_server(find_tool("cluster", "4.3.1"), ["cluster-id"], HERE) == [
         "cluster-id",

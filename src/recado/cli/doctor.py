@@ -31,7 +31,7 @@ from recado.cli.look import settings_to_look
 from recado.cli.main import UNREACHABLE, USAGE
 from recado.cli.options import settings_options
 from recado.cli.printable import printable
-from recado.errors import ConfigurationError, KafkaUnreachable, RecadoError
+from recado.errors import ConfigurationError, KafkaUnreachable, NotAllowed, RecadoError
 from recado.kafka.admin import Admin
 from recado.kafka.groups import Groups
 from recado.record import TopicPartition
@@ -137,6 +137,8 @@ def _kafka(settings: Settings) -> Generator[Finding, None, int | None]:
         return admin.newest_ms([TopicPartition(settings.topic, number) for number in numbers])
     except KafkaUnreachable as error:
         yield problem("kafka", str(error), "it answered a moment ago: look at the broker's log")
-    except RecadoError as error:
+    except NotAllowed as error:
         yield problem("access", str(error), "grant this user Describe on topic, group and cluster")
+    except RecadoError as error:
+        yield problem("kafka's answers", str(error), "run it again; if that stays, the broker's log says more")
     return None

@@ -26,37 +26,37 @@ UNREACHABLE = 4
 
 #: What each of Kafka's tools is for.
 TOOL_HELP = {
-    "acls": "List, add and remove access rules (ACLs).",
-    "broker-api-versions": "Show which requests each broker understands.",
-    "client-metrics": "Configure which metrics clients push to the brokers.",
-    "cluster": "Show the cluster's id, or unregister a broker.",
-    "configs": "Show and change settings of topics, brokers, users.",
+    "acls": "List, add and remove access rules.",
+    "broker-api-versions": "Show which requests a broker understands.",
+    "client-metrics": "Configure which metrics clients push.",
+    "cluster": "Show the cluster's id.",
+    "configs": "Show and change dynamic settings.",
     "console-consumer": "Print a topic's records.",
-    "console-producer": "Send each line of standard input as a record.",
-    "console-share-consumer": "Print a topic's records as a member of a share group (4.x).",
-    "consumer-groups": "List and describe consumer groups, reset their offsets.",
+    "console-producer": "Send each line of standard input.",
+    "console-share-consumer": "Print records as a share group (4.x).",
+    "consumer-groups": "Describe groups, reset their offsets.",
     "consumer-perf-test": "Measure how fast records are read.",
-    "delegation-tokens": "Create, renew, expire and describe delegation tokens.",
-    "delete-records": "Delete a partition's records up to an offset.",
-    "dump-log": "Print what a log segment's file holds; asks no broker.",
-    "features": "Show and change the cluster's feature levels.",
+    "delegation-tokens": "Create, renew and expire tokens.",
+    "delete-records": "Delete records up to an offset.",
+    "dump-log": "Print a log segment's file; asks no broker.",
+    "features": "Show and change feature levels.",
     "get-offsets": "Show the first or last offsets of topics.",
     "groups": "List groups of every type (4.x).",
     "leader-election": "Elect partition leaders.",
-    "log-dirs": "Show the disk usage of each partition's log.",
+    "log-dirs": "Show each partition's size on disk.",
     "metadata-quorum": "Show the controllers' quorum.",
     "producer-perf-test": "Measure how fast records are sent.",
     "reassign-partitions": "Move partitions between brokers.",
     "share-consumer-perf-test": "Measure how fast a share group reads (4.x).",
-    "share-groups": "List and describe share groups, reset their offsets (4.x).",
-    "storage": "Format or inspect a broker's storage; asks no broker.",
-    "streams-groups": "List and describe Kafka Streams groups (4.x).",
-    "topics": "Create, list, describe, alter and delete topics.",
-    "transactional-message-copier": "Copy a partition in transactions, reporting in JSON.",
+    "share-groups": "Describe share groups, reset offsets (4.x).",
+    "storage": "Format or inspect storage; asks no broker.",
+    "streams-groups": "Describe Kafka Streams groups (4.x).",
+    "topics": "Create, list, describe and delete topics.",
+    "transactional-message-copier": "Copy a partition in transactions; JSON.",
     "transactions": "Describe, find and abort transactions.",
-    "verifiable-consumer": "Read a topic, reporting in JSON what was read and committed.",
-    "verifiable-producer": "Send numbers, reporting in JSON what was confirmed.",
-    "verifiable-share-consumer": "Read as a share group, reporting in JSON (4.x).",
+    "verifiable-consumer": "Read a topic, reporting in JSON.",
+    "verifiable-producer": "Send numbers, reporting in JSON.",
+    "verifiable-share-consumer": "Read as a share group, in JSON (4.x).",
 }
 
 
@@ -112,7 +112,7 @@ def kafka() -> None:
 @click.option("--port", type=click.IntRange(0, 65530), help="Of the first broker, the others follow; 0: any free one.")
 @click.option("--version", type=click.Choice(VERSIONS), help="Of Apache Kafka.")
 def start(brokers: int | None, port: int | None, version: str | None) -> None:
-    """Start Kafka on this machine and leave it running."""
+    """Start a Kafka and leave it running."""
     embedded = _embedded(brokers=brokers, port=port, version=version)
     began = time.monotonic()
     with KafkaProgress() as report:
@@ -142,7 +142,10 @@ def stop(timeout_s: float) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:
-    """Show whether the embedded Kafka answers: exit code 0, or 4 when it does not."""
+    """Show whether the embedded Kafka answers.
+
+    Exit code 0 when every broker does, 4 when not.
+    """
     seen = _embedded().status()
     if as_json:
         click.echo(json.dumps(_as_json(seen)))
@@ -172,7 +175,10 @@ _WORDS = {"answering": "answers", "silent": "runs but does not answer", "stopped
 @kafka.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def reset(yes: bool) -> None:
-    """Stop the embedded Kafka and delete every topic, record and offset in it."""
+    """Delete the embedded Kafka's data.
+
+    It is stopped, and every topic, record and offset in it is gone: it asks before.
+    """
     folder = _settings().data_dir / "kafka"
     if not yes:
         _confirm(folder)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def load_object(name: str, kind: type[T], default_attribute: str) -> T:
-    """Import ``module:attribute`` (or ``path.py``) and check its type. Raises ConfigurationError that says what is wrong.
+    """Import ``module:attribute`` (or ``path.py``) and check its type. Raises ConfigurationError that says why not.
 
     Errors inside the user's module are raised as they are: their traceback is what helps.
     """

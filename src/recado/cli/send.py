@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
 import click
@@ -62,8 +63,11 @@ def send(
     return _send(settings, make, [[value.encode()]], as_json=as_json)
 
 
-def lines(stream: IO[bytes], max_bytes: int) -> Iterator[list[bytes]]:
-    """What came, cut at line ends, as soon as it is there; of a line beyond ``max_bytes`` only enough to see that."""
+def lines(stream: IO[bytes], max_bytes: int, is_idle: Callable[[], bool] = lambda: False) -> Iterator[list[bytes]]:
+    """What came, cut at line ends, as soon as it is there; an empty list when ``is_idle`` says that no more is now.
+
+    Of a line beyond ``max_bytes`` comes only enough to see that it is.
+    """
     rest = b""
     read = getattr(stream, "read1", stream.read)
     while chunk := read(CHUNK_BYTES):
@@ -71,6 +75,8 @@ def lines(stream: IO[bytes], max_bytes: int) -> Iterator[list[bytes]]:
         if whole:
             yield [line.removesuffix(b"\r") for line in whole]
         rest = rest[: max_bytes + 2]
+        if is_idle():
+            yield []
     if rest:
         yield [rest.removesuffix(b"\r")]
 
@@ -79,9 +85,17 @@ def _typed(settings: Settings) -> Iterator[list[bytes]]:
     if sys.stdin.isatty():
         click.echo("Each line becomes a record; Ctrl-D ends.", err=True)
     try:
-        yield from lines(sys.stdin.buffer, settings.max_record_bytes)
+        yield from lines(sys.stdin.buffer, settings.max_record_bytes, _stdin_is_idle)
     except KeyboardInterrupt:
         click.echo("", err=True)  # the end of what is typed: what was sent is still waited for
+
+
+def _stdin_is_idle() -> bool:
+    """Whether reading would wait: nobody has typed more yet. Where that cannot be told, it might."""
+    try:
+        return not select.select([sys.stdin], [], [], 0)[0]
+    except (OSError, ValueError):
+        return True
 
 
 def _send(settings: Settings, make: Maker, batches: Iterable[list[bytes]], *, as_json: bool) -> int:
@@ -104,6 +118,8 @@ def _feed(sending: Sending, make: Maker, batches: Iterable[list[bytes]], max_byt
     """Send batch after batch until one has a record that fails or is too large."""
     spare_bytes = max_bytes - make.overhead_bytes
     for batch in batches:
+        if not batch:
+            sending.finish()  # while nobody types, the fate of what was typed can be told
         bad = next((index for index, value in enumerate(batch) if len(value) > spare_bytes), None)
         if not sending.add(make.records(batch[:bad])):
             return sending.tally

@@ -22,6 +22,11 @@ from recado.errors import ConfigurationError, EmbeddedKafkaError, KafkaUnreachab
 __all__ = ["TOOL_NAMES", "Tool", "find_tool", "run_tool", "with_server"]
 
 
+#: How a user names brokers to ask. Both of Kafka's option parsers take abbreviations.
+_BOOTSTRAP = ("--boot", "bootstrap.servers=", "bootstrap.controllers=")
+_SERVERS = (*_BOOTSTRAP, "--broker-l")
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """One tool of one Kafka version. ``server_option`` is None for a tool that asks no broker."""
@@ -30,6 +35,8 @@ class Tool:
     server_option: str | None = "--bootstrap-server"
     #: A tool with subcommands takes the option before them, except where each subcommand has its own.
     option_last: bool = False
+    #: Arguments that start so name brokers, and then none are added.
+    named_by: tuple[str, ...] = _SERVERS
     #: Moves many records, so the JVM's second compiler pays off.
     heavy: bool = False
 
@@ -49,9 +56,10 @@ _BOTH = {
     "features": Tool(f"{_T}FeatureCommand"),
     "get-offsets": Tool(f"{_T}GetOffsetShell"),
     "leader-election": Tool(f"{_T}LeaderElectionCommand"),
-    "log-dirs": Tool(f"{_T}LogDirsCommand"),
+    # Its ``--broker-list`` holds ids, as does that of ``reassign-partitions``.
+    "log-dirs": Tool(f"{_T}LogDirsCommand", named_by=_BOOTSTRAP),
     "metadata-quorum": Tool(f"{_T}MetadataQuorumCommand"),
-    "reassign-partitions": Tool(f"{_T}reassign.ReassignPartitionsCommand"),
+    "reassign-partitions": Tool(f"{_T}reassign.ReassignPartitionsCommand", named_by=_BOOTSTRAP),
     "storage": Tool("kafka.tools.StorageTool", server_option=None),
     "topics": Tool(f"{_T}TopicCommand"),
     "transactional-message-copier": Tool(f"{_T}TransactionalMessageCopier", "--broker-list", heavy=True),
@@ -85,9 +93,6 @@ _KAFKA_3 = {
 #: Every name that some version has, in alphabetical order.
 TOOL_NAMES = tuple(sorted({*_BOTH, *_KAFKA_4, *_KAFKA_3}))
 
-#: How a user names brokers, in any tool: then none are added. Both option parsers take abbreviations.
-_SERVER_PREFIXES = ("--boot", "--broker-l", "bootstrap.servers=", "bootstrap.controllers=")
-
 _HELP = {"--help", "-h", "--version"}
 
 #: Sent to us, meant for the tool.
@@ -114,7 +119,7 @@ def with_server(tool: Tool, arguments: Sequence[str], bootstrap_servers: str) ->
 
 
 def _wants_server(tool: Tool, arguments: Sequence[str]) -> bool:
-    named = any(argument.startswith(_SERVER_PREFIXES) for argument in arguments)
+    named = any(argument.startswith(tool.named_by) for argument in arguments)
     return tool.server_option is not None and not named and not _HELP.intersection(arguments)
 
 

@@ -234,7 +234,7 @@ def _schemas(topic: str) -> dict[str, Any]:
             ),
             "additionalProperties": False,
         },
-        "Delivered": _object(list(place) + ["status"], status={"const": "delivered"}, **place),
+        "Delivered": _object([*place, "status"], status={"const": "delivered"}, **place),
         "Result": _object(
             ["status", "id", "topic"],
             status={"enum": ["delivered", "failed", "unknown"]},
@@ -283,10 +283,12 @@ The same for programs: <a href="{{ prefix }}/openapi.json">openapi.json</a>.</p>
 <h2 id="{{ call.operationId }}"><code>{{ method.upper() }} {{ prefix }}{{ path }}</code></h2>
 <p><strong>{{ call.summary }}.</strong> {{ call.description or "" }}</p>
 {% if call.requestBody %}{% for type, content in call.requestBody.content.items() if content.example %}
-<pre>curl -X POST http://localhost:5000{{ prefix }}{{ path }} -H "Content-Type: {{ type }}" -d '{{ content.example|tojson }}'</pre>
+<pre>curl -X POST http://localhost:5000{{ prefix }}{{ path }} -H "Content-Type: {{ type }}" \\
+  -d '{{ content.example|tojson }}'</pre>
 {% endfor %}{% endif %}
 {% if call.parameters %}<table>{% for p in call.parameters %}
-<tr><td><code>{{ p.name }}</code></td><td>{{ p.in }}</td><td>{{ p.description or "" }}</td></tr>{% endfor %}</table>{% endif %}
+<tr><td><code>{{ p.name }}</code></td><td>{{ p.in }}</td><td>{{ p.description or "" }}</td></tr>{% endfor %}</table>
+{% endif %}
 <table>{% for status, response in call.responses.items() %}
 <tr><td><code>{{ status }}</code></td><td>{{ response.description }}</td></tr>{% endfor %}</table>
 {% endfor %}{% endfor %}

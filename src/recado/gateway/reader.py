@@ -68,7 +68,7 @@ def new_ids(count: int) -> list[str]:
     if count == 1:
         return [first]
     start = int(first[24:], 16) & _COUNTER_MASK
-    return [first[:24] + "%012x" % number for number in range(start, start + count)]
+    return [first[:24] + "%012x" % number for number in range(start, start + count)]  # noqa: UP031  # twice as fast
 
 
 class Reader:

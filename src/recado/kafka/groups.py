@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
 
+from recado.errors import RecadoError
 from recado.kafka.abstract import Committed
 from recado.kafka.admin import TIMEOUT_S, Admin, answered
 from recado.kafka.failures import client_failure
 from recado.record import TopicPartition
 
 __all__ = ["Group", "GroupLag", "Groups", "Member"]
+
+#: Rest between two questions while a group's coordinator is being chosen, in seconds.
+AGAIN_S = 0.1
+
+_NOT_YET = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
+
+T = TypeVar("T")
 
 
 class Member(NamedTuple):
@@ -74,8 +87,7 @@ class Groups:
         if not names:
             return {}
         self._admin.cluster()  # tells at once, and why, when nobody answers
-        futures = self._client.describe_consumer_groups(list(names), request_timeout=TIMEOUT_S)
-        found = {name: answered(future, f"describing group {name}") for name, future in futures.items()}
+        found = _patiently(lambda: self._descriptions(names))
         return {
             name: Group(name, group.state.name.lower().replace("_", "-"), tuple(map(_member, group.members)))
             for name, group in sorted(found.items())
@@ -83,7 +95,7 @@ class Groups:
 
     def lags(self, groups: Sequence[Group]) -> dict[str, list[GroupLag]]:
         """How far each group is, in every partition that it committed or holds, sorted."""
-        commits = self._commits([group.name for group in groups])
+        commits = _patiently(lambda: self._commits([group.name for group in groups]))
         held = {group.name: {p for member in group.members for p in member.partitions} for group in groups}
         asked = {name: sorted(commits[name].keys() | held[name]) for name in commits}
         every = sorted({partition for partitions in asked.values() for partition in partitions})
@@ -95,6 +107,10 @@ class Groups:
             return GroupLag(name, *where, offset, begins.get(where), ends.get(where), metadata)
 
         return {name: [lag(name, where) for where in partitions] for name, partitions in asked.items()}
+
+    def _descriptions(self, names: Sequence[str]) -> dict[str, Any]:
+        futures = self._client.describe_consumer_groups(list(names), request_timeout=TIMEOUT_S)
+        return {name: answered(future, f"describing group {name}") for name, future in futures.items()}
 
     def _commits(self, names: Sequence[str]) -> dict[str, dict[TopicPartition, Committed]]:
         """What each group committed, by partition."""
@@ -113,6 +129,20 @@ class Groups:
             }
             for name, answer in found.items()
         }
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask again while a coordinator is only being chosen, as it is when a cluster has never had a group."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except RecadoError as error:
+            cause = error.__cause__
+            code = cause.args[0].code() if isinstance(cause, KafkaException) else None
+            if code not in _NOT_YET or time.monotonic() > deadline:
+                raise
+        time.sleep(AGAIN_S)
 
 
 def _member(found: Any) -> Member:

@@ -60,7 +60,7 @@ class KafkaProducer:
     def send(self, delivery: Delivery) -> None:
         """Queue the delivery's records in their order (see ``abstract.Producer``)."""
         produce = self.client.produce
-        report = _count if isinstance(delivery, Summary) else _note
+        report: Callable[..., None] = _count if isinstance(delivery, Summary) else _note
         for index, record in enumerate(delivery.records):
             reported = partial(report, delivery, index)
             try:
@@ -73,7 +73,7 @@ class KafkaProducer:
                     reported,
                     reported,
                     record.timestamp_ms,
-                    record.headers,
+                    record.headers,  # type: ignore[arg-type]  # its stub forgets that lists are invariant
                 )
             except BufferError:
                 self._refused.append((delivery, index, Backpressure(QUEUE_FULL)))

@@ -10,7 +10,7 @@ import structlog
 __all__ = ["set_up"]
 
 
-def set_up(*, format: str, level: str) -> None:
+def set_up(*, format: str, level: str) -> None:  # noqa: A002  # the setting's own name
     """Send recado's and the standard library's logs to stderr in one form (``human``, ``json`` or ``auto``)."""
     human = format == "human" or (format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
