@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
 
 import click
 
 from recado.errors import ConfigurationError, KafkaUnreachable, RecadoError
-from recado.settings import from_process
 
 __all__ = ["main"]
 
@@ -38,7 +39,9 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            nearest = difflib.get_close_matches(cmd_name, COMMANDS, n=1, cutoff=0.5)
+            hint = f"Did you mean {nearest[0]}?" if nearest else "`recado --help` lists them."
+            ctx.fail(f"There is no command {cmd_name!r}. {hint}")
         module = importlib.import_module(f"recado.cli.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command
@@ -50,8 +53,7 @@ class Commands(click.Group):
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="recado", message="recado %(version)s")
-@click.pass_context
-def recado(context: click.Context) -> None:
+def recado() -> None:
     """A durable HTTP front door for Kafka, and a worker that never loses a message.
 
     Try it: `recado up` starts everything on this machine and says what to type next.
@@ -59,7 +61,6 @@ def recado(context: click.Context) -> None:
     Every setting can be an option, an environment variable (RECADO_PORT=5050) or a line in recado.toml;
     `recado settings` shows them all.
     """
-    context.obj = from_process().settings
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,6 +74,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except RecadoError as error:
         code = fail(error)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     sys.exit(code if isinstance(code, int) else 0)
 
 

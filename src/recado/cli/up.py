@@ -56,28 +56,27 @@ def up(app: str | None, worker: str | None) -> int:
     """
     settings = current_settings(logging=True)
     require_free(settings.host, settings.port)
-    stop = _stop_on_signals()
+    stop, hurry = _stop_on_signals()
     with _kafka(settings):
         if Admin(settings).create_topic(settings.topic, partitions=PARTITIONS):
             click.echo(f"Created topic {settings.topic} with {PARTITIONS} partitions", err=True)
         supervisor = Supervisor(_programs(app, worker), on_line=_print_line, drain_s=settings.drain_s)
+        threading.Thread(target=_say_stopping, args=(stop,), daemon=True).start()
         threading.Thread(target=_announce, args=(settings, stop), daemon=True).start()
-        code = supervisor.run(stop)
+        code = supervisor.run(stop, hurry=hurry)
     click.echo("Everything has stopped." if code == 0 else f"Stopped with exit code {code}; see above.", err=True)
     return code
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
+def _stop_on_signals() -> tuple[threading.Event, threading.Event]:
+    stop, hurry = threading.Event(), threading.Event()
 
     def request(signum: int, frame: object) -> None:
-        if not stop.is_set():
-            click.echo("\nStopping: gateway, worker, Kafka …", err=True)
-        stop.set()
+        (hurry if stop.is_set() else stop).set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, request)
-    return stop
+    return stop, hurry
 
 
 @contextmanager
@@ -134,6 +133,11 @@ def _announce(settings: Settings, stop: threading.Event) -> None:
         f"Docs: {url}/docs   Stop: Ctrl-C\n",
         err=True,
     )
+
+
+def _say_stopping(stop: threading.Event) -> None:
+    stop.wait()
+    click.echo("\nStopping: gateway, worker, Kafka … (Ctrl-C again hurries)", err=True)
 
 
 def _answers(url: str) -> bool:
