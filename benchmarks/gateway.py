@@ -17,7 +17,7 @@ CONNECTIONS = (1, 64, 256)
 BATCH = 5000
 
 
-def run(bootstrap: str, topic: str, *, rounds: int = ROUNDS, seconds: float = SECONDS) -> list[str]:
+def run(bootstrap: str, topic: str, other_python: str, *, rounds: int = ROUNDS, seconds: float = SECONDS) -> list[str]:
     """Measure and return the lines of a table."""
     body = b'{"message":"' + b"x" * 100 + b'","topic":"' + topic.encode() + b'"}'
     request = load.request_bytes("/send", body, {"Content-Type": "application/json"})
@@ -27,7 +27,7 @@ def run(bootstrap: str, topic: str, *, rounds: int = ROUNDS, seconds: float = SE
             stack.enter_context(servers.serving(*server))
             for server in (
                 servers.recado(bootstrap, topic),
-                servers.tutorial(bootstrap),
+                servers.tutorial(bootstrap, other_python),
                 servers.bare(bootstrap, "2"),
                 servers.bare(bootstrap, "0"),
             )

@@ -111,8 +111,8 @@ def bare(bootstrap: str, linger_ms: str) -> tuple[str, list[str], dict[str, str]
     return f"bare ASGI, linger {linger_ms} ms", [sys.executable, str(HERE / "bare_asgi.py")], environment, port
 
 
-def tutorial(bootstrap: str) -> tuple[str, list[str], dict[str, str], int]:
-    """The tutorial's app on gunicorn, 2 processes of 8 threads, `flush()` per request."""
+def tutorial(bootstrap: str, python: str) -> tuple[str, list[str], dict[str, str], int]:
+    """The tutorial's app on gunicorn, 2 processes of 8 threads, `flush()` per request, run by another Python."""
     port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "-w", "2", "--threads", "8", "-b", f"127.0.0.1:{port}"]
+    command = [str(Path(python).absolute()), "-m", "gunicorn", "-w", "2", "--threads", "8", "-b", f"127.0.0.1:{port}"]
     return "tutorial, flush()", [*command, "tutorial_app:app"], {"BOOTSTRAP": bootstrap}, port
