@@ -16,9 +16,10 @@ from recado.settings import Settings
 
 def main(other_python: str, what: str = "all") -> None:
     """Measure ``gateway``, ``worker`` or ``all``; ``other_python`` has gunicorn, Flask and Quix Streams."""
-    with tempfile.TemporaryDirectory() as folder, EmbeddedKafka(
-        Path(folder), java_env=os.environ, port=0, host="127.0.0.1"
-    ) as kafka:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        EmbeddedKafka(Path(folder), java_env=os.environ, port=0, host="127.0.0.1") as kafka,
+    ):
         lines = []
         if what in ("all", "gateway"):
             topic = f"bench-{uuid.uuid4().hex[:8]}"

@@ -42,18 +42,14 @@ class Front:
     def __init__(self, gateway: Gateway, *, prefixes: list[str], fallback: Application) -> None:
         self._gateway = gateway
         self._fallback = fallback
-        self._routes: dict[str, Callable[[Scope, Receive], Awaitable[Answer]]] = {}
-        for prefix in prefixes:
-            self._routes[f"{prefix}/send"] = self._send
-            self._routes[f"{prefix}/flush"] = self._flush
+        self._send = {f"{prefix}/send" for prefix in prefixes}
+        self._flush = {f"{prefix}/flush" for prefix in prefixes}
         self._raw = tuple(f"{prefix}/send/" for prefix in prefixes)
         self._ready = {f"{prefix}/health/ready" for prefix in prefixes}
         self._live = {f"{prefix}/health/live" for prefix in prefixes}
         self._waiting: Waiting | None = None
         self._catalog = ThreadPoolExecutor(1, thread_name_prefix="recado-catalog")
         self._refreshing: asyncio.Future[bool] | None = None
-        self._request_counters: dict[tuple[str, int], Any] = {}
-        self._seconds: dict[str, Any] = {}
         #: Requests being answered now; a shutdown waits for them.
         self.in_flight = 0
 
@@ -67,62 +63,62 @@ class Front:
             await self._dispatch(scope, receive, send)
         except Exception:  # the server would say 500 and nobody would know why
             log.exception("request failed", method=scope["method"], path=scope["path"])
-            await _respond(problem_answer(Problem(500, "internal", "Internal error", "The log says more.")), send)
+            await _respond(
+                problem_answer(Problem(500, "internal", "Internal error", "The log says more.")), send, "failed"
+            )
         finally:
             self.in_flight -= 1
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
-        if method == "POST":
-            if route := self._routes.get(path):
-                given, name = await route(scope, receive), path.rpartition("/")[2]
-            elif (
-                path.startswith(self._raw) and path[-1] != "/" and path.count("/", len(_matching(path, self._raw))) == 0
-            ):
-                given, name = await self._send_raw(scope, receive), "send_raw"
-            else:
-                await self._fallback(scope, receive, send)
-                return
-            self._count(name, given.status)
-            await _respond(given, send)
+        if method == "POST" and path in self._send:
+            await _respond(await self._take(None, scope, receive), send, "send")
+        elif method == "POST" and (topic := self._topic(path)):
+            await _respond(await self._take(topic, scope, receive), send, "send_raw")
+        elif method == "POST" and path in self._flush:
+            await _respond(await self._flushed(scope), send, "flush")
         elif method == "GET" and path in self._live:
-            await _respond(self._gateway.live(), send)
+            await _respond(self._gateway.live(), send, "live")
         elif method == "GET" and path in self._ready:
-            await _respond(self._gateway.ready(), send)
+            await _respond(self._gateway.ready(), send, "ready")
         else:
             await self._fallback(scope, receive, send)
 
-    async def _send(self, scope: Scope, receive: Receive) -> Answer:
-        return await self._take(None, scope, receive)
-
-    async def _send_raw(self, scope: Scope, receive: Receive) -> Answer:
-        path = scope["path"]
-        return await self._take(path[len(_matching(path, self._raw)) :], scope, receive)
+    def _topic(self, path: str) -> str | None:
+        """The topic of ``/send/{topic}``, None for any other path."""
+        if not path.startswith(self._raw):
+            return None
+        topic = path[len(next(prefix for prefix in self._raw if path.startswith(prefix))) :]
+        return None if "/" in topic else topic
 
     async def _take(self, topic: str | None, scope: Scope, receive: Receive) -> Answer:
+        # One coroutine from body to answer, since each layer more is paid for with every request.
+        gateway = self._gateway
         try:
-            reader = Reader(
-                topic, scope["query_string"].decode("latin-1"), scope["headers"], settings=self._gateway.settings
-            )
-            await _feed(reader, receive)
+            query = scope["query_string"].decode("latin-1")
+            reader = Reader(topic, query, scope["headers"], settings=gateway.settings)
+            while True:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise incomplete("The connection broke off in the middle of the body.")
+                if body := event.get("body"):
+                    reader.feed(body)
+                if not event.get("more_body"):
+                    break
             started = time.monotonic()
             submission = reader.finish()
-            intake = self._gateway.intake
+            intake = gateway.intake
             if intake.unknown_topic(submission):
                 await self._refresh(submission.wait_s)
             intake.admit(submission)
         except RecadoError as error:
             return problem_answer(Problem.of(error))
-        given = await self._deliver(submission)
-        self._observe(submission.records[0].topic, time.monotonic() - started)
-        return given
-
-    async def _deliver(self, submission: Submission) -> Answer:
         waiting = self._waiting or self._started()
         confirmed = waiting.future(submission.wait_s)
-        delivery = self._gateway.intake.open(submission, partial(waiting.complete, confirmed))
+        delivery = intake.open(submission, partial(waiting.complete, confirmed))
         waiting.gather.add(delivery)
         await confirmed
+        metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
         return answer(delivery, submission.shape)
 
     def _started(self) -> Waiting:
@@ -143,7 +139,7 @@ class Front:
             if self._refreshing is refreshing and refreshing.done():
                 self._refreshing = None
 
-    async def _flush(self, scope: Scope, receive: Receive) -> Answer:
+    async def _flushed(self, scope: Scope) -> Answer:
         try:
             timeout_s = self._gateway.flush_timeout_s(scope["query_string"].decode("latin-1"))
         except Problem as problem:
@@ -154,35 +150,9 @@ class Front:
             await asyncio.sleep(FLUSH_LOOK_S)
         return flush_answer(watch.delivered(), watch.pending())
 
-    def _count(self, route: str, status: int) -> None:
-        counter = self._request_counters.get((route, status))
-        if counter is None:
-            counter = self._request_counters[route, status] = metrics.GATEWAY_REQUESTS.labels(route, str(status))
-        counter.inc()
 
-    def _observe(self, topic: str, seconds: float) -> None:
-        histogram = self._seconds.get(topic)
-        if histogram is None:
-            histogram = self._seconds[topic] = metrics.GATEWAY_SECONDS.labels(topic)
-        histogram.observe(seconds)
-
-
-def _matching(path: str, prefixes: tuple[str, ...]) -> str:
-    return next(prefix for prefix in prefixes if path.startswith(prefix))
-
-
-async def _feed(reader: Reader, receive: Receive) -> None:
-    while True:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise incomplete("The connection broke off in the middle of the body.")
-        if body := event.get("body"):
-            reader.feed(body)
-        if not event.get("more_body"):
-            return
-
-
-async def _respond(given: Answer, send: Send) -> None:
+async def _respond(given: Answer, send: Send, route: str) -> None:
+    metrics.GATEWAY_REQUESTS.add((route, str(given.status)))
     headers = [*given.headers, (b"content-length", str(len(given.body)).encode())]
     await send({"type": "http.response.start", "status": given.status, "headers": headers})
     await send({"type": "http.response.body", "body": given.body})

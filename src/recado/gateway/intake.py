@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 
-from prometheus_client import Counter
-
 from recado.errors import DeliveryUnknown, KafkaUnreachable, NotAllowed, RecadoError, UnknownTopic
 from recado.gateway.envelope import invalid
 from recado.gateway.problem import Problem
@@ -32,7 +30,6 @@ class Intake:
     def __init__(self, *, producer: Producer, topics: Topics) -> None:
         self.topics = topics
         self.producer = producer
-        self._counters: dict[tuple[str, str], Counter] = {}
         self._open: set[Delivery] = set()
         #: Records delivered since this gateway started.
         self.delivered = 0
@@ -108,19 +105,13 @@ class Intake:
         # Whoever serves the reports runs this, one at a time, so plain additions are safe.
         records, fates = delivery.records, delivery.fates
         if len(records) == 1 and fates and type(fates[0]) is tuple:
-            self._counter(records[0].topic, DELIVERED).inc()
+            metrics.GATEWAY_RECORDS.add((records[0].topic, DELIVERED))
             self.delivered += 1
             return
         for (topic, fate), number in _fates(delivery, topics).items():
-            self._counter(topic, fate).inc(number)
+            metrics.GATEWAY_RECORDS.add((topic, fate), number)
             if fate == DELIVERED:
                 self.delivered += number
-
-    def _counter(self, topic: str, fate: str) -> Counter:
-        counter = self._counters.get((topic, fate))
-        if counter is None:
-            counter = self._counters[topic, fate] = metrics.GATEWAY_RECORDS.labels(topic, fate)
-        return counter
 
 
 def _fates(delivery: Delivery, topics: dict[str, int]) -> collections.Counter[tuple[str, str]]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import Enum
+from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -129,7 +130,7 @@ class Reader:
         self._minimal = _MINIMAL.search(prefer) is not None
 
     def _parser(self, content_type: bytes) -> Callable[[Reader], tuple[list[Outgoing], Shape]]:
-        media_type = content_type.partition(b";")[0].strip().lower().decode("latin-1")
+        media_type = _media_type(content_type)
         if self._topic is not None:
             if media_type == cloudevents.BATCH:
                 return Reader._events
@@ -181,6 +182,16 @@ class Reader:
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
 
+@lru_cache(maxsize=256)
+def _media_type(content_type: bytes) -> str:
+    return content_type.partition(b";")[0].strip().lower().decode("latin-1")
+
+
+@lru_cache(maxsize=16)
+def _plain_outline(topic: str, max_record_bytes: int) -> Outline:
+    return Outline(topic, new_ids, max_record_bytes)
+
+
 def _check_framing(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:
     """Refuse what two servers in a row could read in two ways (RFC 9112, 3.2 and 6.1)."""
     for name in (b"host", b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"):
@@ -196,11 +207,11 @@ def _outline(fields: dict[bytes, bytes], settings: Settings) -> Outline:
     if b"idempotency-key" in fields:
         detail = "Idempotency-Key is not kept yet, so the record was not sent. Send it without, or with a field 'id'."
         raise Problem(501, "not-implemented", "Not implemented", detail, field="idempotency-key")
-    trace: tuple[tuple[str, bytes], ...] = ()
     parent = fields.get(b"traceparent")
-    if parent is not None and _TRACEPARENT.match(parent):
-        state = fields.get(b"tracestate")
-        trace = (("traceparent", parent), *((("tracestate", state),) if state else ()))
+    if parent is None or not _TRACEPARENT.match(parent):
+        return _plain_outline(settings.topic, settings.max_record_bytes)
+    state = fields.get(b"tracestate")
+    trace = (("traceparent", parent), *((("tracestate", state),) if state else ()))
     return Outline(settings.topic, new_ids, settings.max_record_bytes, trace)
 
 

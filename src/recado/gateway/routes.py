@@ -116,7 +116,7 @@ def _send(gateway: Gateway, topic: str | None) -> Answer:
     delivery = intake.open(submission, lambda delivery: done.set())
     intake.send(delivery)
     done.wait(submission.wait_s)
-    metrics.GATEWAY_SECONDS.labels(submission.records[0].topic).observe(time.monotonic() - started)
+    metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
     return answer(delivery, submission.shape)
 
 
@@ -149,7 +149,7 @@ def _body() -> Iterator[bytes]:
 
 
 def _counted(route: str, given: Answer) -> Response:
-    metrics.GATEWAY_REQUESTS.labels(route, str(given.status)).inc()
+    metrics.GATEWAY_REQUESTS.add((route, str(given.status)))
     return _response(given)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from recado.telemetry.tally import Tally, Timing
+
 __all__ = [
     "GATEWAY_IN_FLIGHT",
     "GATEWAY_RECORDS",
@@ -23,14 +25,14 @@ __all__ = [
 #: From half a millisecond (one connection, idle broker) to beyond the longest default wait.
 SECONDS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
-GATEWAY_REQUESTS = Counter("recado_gateway_requests_total", "HTTP requests answered.", ["route", "status"])
-GATEWAY_SECONDS = Histogram(
+GATEWAY_REQUESTS = Tally("recado_gateway_requests_total", "HTTP requests answered.", ["route", "status"])
+GATEWAY_SECONDS = Timing(
     "recado_gateway_send_seconds",
     "From a complete request to its answer, for requests that send.",
-    ["topic"],
+    "topic",
     buckets=SECONDS_BUCKETS,
 )
-GATEWAY_RECORDS = Counter(
+GATEWAY_RECORDS = Tally(
     "recado_gateway_records_total",
     "Records by fate: delivered, failed (Kafka refused it), unknown (no confirmation in time).",
     ["topic", "fate"],
