@@ -90,7 +90,7 @@ def test_up_killed_leaves_nobody_behind(home, tmp_path):
 
 
 def test_up_says_which_port_is_taken(home, tmp_path, kafka):
-    environment, port = home
+    environment, _ = home
     environment["RECADO_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
     start = contextmanager(gateway)
     with start(kafka.bootstrap_servers, tmp_path) as (_, taken):

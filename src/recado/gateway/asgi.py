@@ -16,7 +16,7 @@ from recado.gateway.answer import Answer, answer, problem_answer
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import LEAST_REFRESH_S, Gateway, flush_answer
 from recado.gateway.problem import Problem
-from recado.gateway.reader import Reader, Submission
+from recado.gateway.reader import Reader
 from recado.gateway.waiting import Waiting
 from recado.telemetry import metrics
 
