@@ -34,6 +34,9 @@ LOOK_FOR_KAFKA_S = 2.0
 #: How long the gateway and the worker may take to be ready, in seconds.
 READY_S = 60.0
 
+#: What the worker logs when the group has given it partitions.
+ASSIGNED = "partitions assigned"
+
 #: Where a Kafka of our own is started when nothing answers: anything else is somebody's cluster.
 LOCAL = ("localhost", "127.0.0.1")
 
@@ -60,9 +63,16 @@ def up(app: str | None, worker: str | None) -> int:
     with _kafka(settings):
         if Admin(settings).create_topic(settings.topic, partitions=PARTITIONS):
             click.echo(f"Created topic {settings.topic} with {PARTITIONS} partitions", err=True)
-        supervisor = Supervisor(_programs(app, worker), on_line=_print_line, drain_s=settings.drain_s)
+        assigned = threading.Event()
+
+        def on_line(name: str, line: str) -> None:
+            click.echo(f"{name:<7} | {line}", err=True)
+            if name == "worker" and ASSIGNED in line:
+                assigned.set()
+
+        supervisor = Supervisor(_programs(app, worker), on_line=on_line, drain_s=settings.drain_s)
         threading.Thread(target=_say_stopping, args=(stop,), daemon=True).start()
-        threading.Thread(target=_announce, args=(settings, stop), daemon=True).start()
+        threading.Thread(target=_announce, args=(settings, assigned, stop), daemon=True).start()
         code = supervisor.run(stop, hurry=hurry)
     click.echo("Everything has stopped." if code == 0 else f"Stopped with exit code {code}; see above.", err=True)
     return code
@@ -120,10 +130,11 @@ def _programs(app: str | None, worker: str | None) -> list[Program]:
     ]
 
 
-def _announce(settings: Settings, stop: threading.Event) -> None:
+def _announce(settings: Settings, assigned: threading.Event, stop: threading.Event) -> None:
+    """Say what to try, once it will work: the gateway is ready, and the worker has its partitions."""
     url = f"http://localhost:{settings.port}" if settings.host in LOCAL else f"http://{settings.host}:{settings.port}"
     deadline = time.monotonic() + READY_S
-    while not _answers(f"{url}/health/ready"):
+    while not (assigned.is_set() and _answers(f"{url}/health/ready")):
         if stop.wait(0.1) or time.monotonic() > deadline:
             return
     body = f'{{"message": "Hola Kafka", "topic": "{settings.topic}"}}'
@@ -146,7 +157,3 @@ def _answers(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _print_line(name: str, line: str) -> None:
-    click.echo(f"{name:<7} | {line}", err=True)
