@@ -14,7 +14,7 @@ from recado.kafka.abstract import Producer
 from recado.kafka.config import producer_config
 from recado.kafka.delivery import Delivery, Summary
 from recado.kafka.memory import MemoryKafka
-from recado.kafka.producer import KafkaProducer
+from recado.kafka.two_speed import TwoSpeedProducer
 from recado.record import Outgoing
 from recado.settings import Settings
 from tests.conftest import make_topic
@@ -48,7 +48,7 @@ class Real:
         # A topic that is unknown is waited for by default: half a second is enough for one that never comes.
         waits = {"topic.metadata.propagation.max.ms": "500", "message.max.bytes": str(LARGEST)}
         settings = Settings(bootstrap_servers=bootstrap, kafka_producer=waits)
-        self.producer: Producer = KafkaProducer(producer_config(settings))
+        self.producer: Producer = TwoSpeedProducer(producer_config(settings))
 
     def topic(self, partitions: int) -> str:
         return make_topic(self.bootstrap, partitions, {})

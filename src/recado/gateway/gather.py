@@ -46,6 +46,11 @@ class Gather:
 
     def add(self, delivery: Delivery) -> None:
         """Send the delivery now or soon."""
+        if self._busy:
+            # The producer gathers by itself now.
+            self._under_way += len(delivery.records)
+            self._producer.send(delivery)
+            return
         self._gathered += len(delivery.records)
         self._waiting.append(delivery)
         if not self._under_way or self._gathered >= ENOUGH:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
@@ -33,6 +34,7 @@ class Intake:
         self._open: set[Delivery] = set()
         #: Records delivered since this gateway started.
         self.delivered = 0
+        self._counting = threading.Lock()
         metrics.GATEWAY_IN_FLIGHT.set_function(producer.outstanding)
         metrics.KAFKA_REACHABLE.set_function(lambda: float(topics.reachable))
 
@@ -101,17 +103,20 @@ class Intake:
         self._count(delivery, topics)
         on_complete(delivery)
 
+    def _add(self, delivered: int) -> None:
+        with self._counting:  # reports come on several threads
+            self.delivered += delivered
+
     def _count(self, delivery: Delivery, topics: dict[str, int]) -> None:
-        # Whoever serves the reports runs this, one at a time, so plain additions are safe.
         records, fates = delivery.records, delivery.fates
         if len(records) == 1 and fates and type(fates[0]) is tuple:
             metrics.GATEWAY_RECORDS.add((records[0].topic, DELIVERED))
-            self.delivered += 1
+            self._add(1)
             return
         for (topic, fate), number in _fates(delivery, topics).items():
             metrics.GATEWAY_RECORDS.add((topic, fate), number)
             if fate == DELIVERED:
-                self.delivered += number
+                self._add(number)
 
 
 def _fates(delivery: Delivery, topics: dict[str, int]) -> collections.Counter[tuple[str, str]]:

@@ -51,7 +51,7 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "acks": "all",
         "enable.idempotence": True,
         "compression.type": "lz4",
-        # The gateway gathers by itself while reports are outstanding (gateway/gather.py), so nobody waits alone.
+        # For lone records; under load another client lingers (kafka/two_speed.py), so nobody waits alone.
         "linger.ms": 0,
         "message.max.bytes": settings.max_record_bytes + FRAMING_BYTES,
         "queue.buffering.max.messages": PRODUCER_QUEUE_RECORDS,
