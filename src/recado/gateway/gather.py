@@ -13,10 +13,6 @@ __all__ = ["Gather"]
 #: Rest between two looks at reports and gathered records under load, in seconds. A lone record never waits for it.
 TICK_S = 0.001
 
-#: The same with ``CROWD`` records under way: they wait for the processor anyway, and larger batches spare it.
-CROWD_TICK_S = 0.002
-CROWD = 128
-
 #: With so many records under way the loop serves the reports itself; with half as many it hands back.
 BUSY = 8
 
@@ -80,7 +76,7 @@ class Gather:
 
     def _tick_later(self) -> None:
         self._ticking = True
-        self._loop.call_later(TICK_S if self._under_way < CROWD else CROWD_TICK_S, self._tick)
+        self._loop.call_later(TICK_S, self._tick)
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, []
