@@ -6,11 +6,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from recado.embedded import EmbeddedKafka
 from tests.kafka_fixture import start_kafka
+
+# On a busy machine an example takes as long as it takes; what is slow is for the benchmarks to say.
+hypothesis.settings.register_profile("recado", deadline=None)
+hypothesis.settings.load_profile("recado")
 
 #: A topic is there in milliseconds; this is for a machine that is very busy.
 TOPIC_TIMEOUT_S = 30.0

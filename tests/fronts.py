@@ -18,6 +18,7 @@ from recado.gateway.api import create_app
 from recado.gateway.asgi import Front
 from recado.gateway.server import gateway_of, mounted_at
 from recado.gateway.wsgi import WsgiBridge
+from recado.kafka.abstract import Link
 from recado.kafka.delivery import Delivery
 from recado.record import Outgoing
 from recado.settings import Settings
@@ -44,6 +45,8 @@ class FakeKafka:
         self.refreshes += 1
         self.known |= self.later
         return self.reachable
+
+    def suspect(self) -> None: ...
 
     def send(self, delivery: Delivery) -> None:
         # On a thread of its own, as a real producer reports.
@@ -170,7 +173,9 @@ class Gate:
 def gate(kind: str, **settings: Any) -> Iterator[Gate]:
     """A gateway behind the front ``kind``: ``flask`` or ``asgi``."""
     kafka = FakeKafka()
-    app = create_app(Settings(**{"wait_s": 5.0, **settings}), connect=lambda _: (kafka, kafka))
+    app = create_app(
+        Settings(**{"wait_s": 5.0, "spool": False, **settings}), connect=lambda _: Link(kafka, kafka, lambda: kafka)
+    )
     if kind == "flask":
         yield Gate(kafka, FlaskFront(app))
         return

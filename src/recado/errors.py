@@ -13,6 +13,8 @@ __all__ = [
     "NotAllowed",
     "RecadoError",
     "RecordTooLarge",
+    "SpoolFailed",
+    "SpoolFull",
     "Undecodable",
     "UnknownTopic",
 ]
@@ -65,6 +67,18 @@ class Backpressure(RecadoError):
     """Too much is in flight already, so nothing was accepted. Wait a moment and send again."""
 
     code = "backpressure"
+
+
+class SpoolFull(RecadoError):
+    """The spool's budget or its disk is full, so nothing was accepted. Kafka must come back, or the disk grow."""
+
+    code = "spool-full"
+
+
+class SpoolFailed(RecadoError):
+    """The spool cannot be written, so nothing was accepted. The message says why; `recado spool list` looks closer."""
+
+    code = "spool-failed"
 
 
 class DeliveryFailed(RecadoError):

@@ -70,7 +70,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return None if self.value is None else msgspec.json.decode(self.value)
 
 
-class Outgoing(msgspec.Struct, frozen=True, gc=False):
+class Outgoing(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One record on its way to Kafka, already checked: building it again would give the same bytes."""
 
     topic: str

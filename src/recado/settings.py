@@ -52,7 +52,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     group: Annotated[str, "Consumer group of worker.py."] = "flask-consumer-group"
     data_dir: Annotated[Path, "Folder for what recado keeps on this machine."] = Path(".recado")
     wait_s: Annotated[float, "Longest wait for the broker's confirmation before an answer, in seconds."] = 5.0
-    spool: Annotated[bool, "Keep accepted records on disk while Kafka is away. Not built yet: off."] = False
+    spool: Annotated[
+        bool, "Keep accepted records on this machine's disk until Kafka has them: off means 503 and 504 instead of 202."
+    ] = True
+    spool_max_bytes: Annotated[int, "Most bytes of records in the spool; beyond that 503."] = 1_073_741_824
     max_record_bytes: Annotated[int, "Largest record value, in bytes (key and headers are counted too)."] = 1_048_576
     max_body_bytes: Annotated[int, "Largest request body, in bytes, also after decompression."] = 33_554_432
     drain_s: Annotated[float, "Longest time that a shutdown may take to finish what is in flight, in seconds."] = 20.0
@@ -255,7 +258,7 @@ def _problems(settings: Settings) -> list[tuple[bool, str, str]]:
         (not settings.host, "host", "an address such as 127.0.0.1"),
         (not settings.worker_host, "worker_host", "an address such as 127.0.0.1"),
         (not 0 < settings.wait_s <= 300, "wait_s", "above 0 and at most 300 seconds"),
-        (settings.spool, "spool", "off: the spool is not built yet"),
+        (settings.spool_max_bytes < 1, "spool_max_bytes", "at least 1"),
         (not 1 <= settings.max_record_bytes <= 1_000_000_000, "max_record_bytes", "between 1 and 1000000000"),
         (settings.max_body_bytes < 1, "max_body_bytes", "at least 1"),
         (not 0 < settings.drain_s <= 3600, "drain_s", "above 0 and at most 3600 seconds"),

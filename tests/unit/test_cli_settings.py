@@ -27,7 +27,7 @@ def test_json_holds_every_setting_with_all_that_is_known_of_it():
         "environment": "RECADO_PORT",
         "description": "Port the gateway listens on.",
     }
-    assert rows["spool"]["value"] == "off"
+    assert rows["spool"]["value"] == "on"
 
 
 def test_each_origin_is_told(tmp_path):

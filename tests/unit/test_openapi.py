@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from recado.errors import Backpressure, DeliveryUnknown, RecordTooLarge
 from recado.gateway.api import create_app
 from recado.gateway.openapi import docs_page, openapi
+from recado.kafka.abstract import Link
 from recado.settings import Settings
 from tests.fronts import Answered, FakeKafka, gate
 
@@ -98,7 +99,7 @@ def test_every_example_fits_its_schema():
 
 
 def test_every_route_is_described_and_every_description_is_a_route():
-    app = create_app(Settings(), connect=lambda _: (FakeKafka(), FakeKafka()))
+    app = create_app(Settings(spool=False), connect=lambda _: Link(FakeKafka(), FakeKafka(), FakeKafka))
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()

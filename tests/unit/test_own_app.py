@@ -22,16 +22,17 @@ from recado.gateway import server
 from recado.gateway.asgi import Front
 from recado.gateway.server import gateway_of, mounted_at
 from recado.gateway.wsgi import WsgiBridge
+from recado.kafka.abstract import Link
 from recado.settings import Settings
 from tests.fronts import AsgiFront, FakeKafka
 from tests.programs import eventually, free_port
 
-SETTINGS = Settings()
+SETTINGS = Settings(spool=False)
 
 
 def own_app(kafka: FakeKafka, **options: Any) -> Flask:
     app = Flask("shop")
-    app.register_blueprint(recado.blueprint(SETTINGS, connect=lambda _: (kafka, kafka)), **options)
+    app.register_blueprint(recado.blueprint(SETTINGS, connect=lambda _: Link(kafka, kafka, lambda: kafka)), **options)
 
     @app.get("/")
     def home() -> str:
@@ -98,7 +99,7 @@ def test_the_description_names_the_prefix_that_the_app_chose(kafka):
 @pytest.mark.parametrize("how", ["nested", "renamed"])
 def test_nested_or_renamed_the_description_is_still_there(kafka, how):
     app = Flask("shop")
-    routes = recado.blueprint(SETTINGS, connect=lambda _: (kafka, kafka))
+    routes = recado.blueprint(SETTINGS, connect=lambda _: Link(kafka, kafka, lambda: kafka))
     if how == "nested":
         outer = Blueprint("outer", __name__, url_prefix="/outer")
         outer.register_blueprint(routes)
@@ -150,7 +151,7 @@ def test_what_guards_the_app_guards_the_produce_routes(kafka, guard):
 
 
 def test_a_hook_on_the_blueprint_itself_guards_too(kafka):
-    routes = recado.blueprint(SETTINGS, connect=lambda _: (kafka, kafka))
+    routes = recado.blueprint(SETTINGS, connect=lambda _: Link(kafka, kafka, lambda: kafka))
     routes.before_request(forbid)
     app = Flask("shop")
     app.register_blueprint(routes)
@@ -165,7 +166,7 @@ def test_a_subclass_of_flask_is_asked(kafka):
             return super().dispatch_request()
 
     app = Guarded("shop")
-    app.register_blueprint(recado.blueprint(SETTINGS, connect=lambda _: (kafka, kafka)))
+    app.register_blueprint(recado.blueprint(SETTINGS, connect=lambda _: Link(kafka, kafka, lambda: kafka)))
     assert ask(behind_production_server(app), "/send")[0] == 401
 
 
@@ -179,7 +180,7 @@ def test_what_runs_after_a_request_runs_after_the_produce_routes(kafka):
 
 def test_a_plain_app_takes_the_short_way(kafka):
     assert server._is_plain(own_app(kafka))
-    assert server._is_plain(recado.create_app(SETTINGS, connect=lambda _: (kafka, kafka)))
+    assert server._is_plain(recado.create_app(SETTINGS, connect=lambda _: Link(kafka, kafka, lambda: kafka)))
 
 
 def test_an_app_without_the_routes_is_told_so():
@@ -216,9 +217,9 @@ def test_two_apps_in_a_process_have_a_kafka_each():
 def test_kafka_is_connected_to_on_first_use_and_once():
     connections = []
 
-    def connect(settings: Settings) -> tuple[FakeKafka, FakeKafka]:
+    def connect(settings: Settings) -> Link:
         connections.append(settings)
-        return FakeKafka(), FakeKafka()
+        return Link(FakeKafka(), FakeKafka(), FakeKafka)
 
     app = recado.create_app(SETTINGS, connect=connect)
     assert connections == []
@@ -257,10 +258,10 @@ def in_child(work: Any) -> Any:
 def test_each_process_connects_for_itself_after_a_fork():
     pids = []
 
-    def connect(settings: Settings) -> tuple[FakeKafka, FakeKafka]:
+    def connect(settings: Settings) -> Link:
         pids.append(os.getpid())
         kafka = FakeKafka()
-        return kafka, kafka
+        return Link(kafka, kafka, lambda: kafka)
 
     app = recado.create_app(SETTINGS, connect=connect)
     assert app.test_client().post("/send", json={"message": 1}).status_code == 200
@@ -282,12 +283,12 @@ def test_a_fork_while_another_thread_connects_leaves_no_lock_behind():
     connecting, go_on = threading.Event(), threading.Event()
     parent = os.getpid()
 
-    def connect(settings: Settings) -> tuple[FakeKafka, FakeKafka]:
+    def connect(settings: Settings) -> Link:
         if os.getpid() == parent:
             connecting.set()
             go_on.wait(20)
         kafka = FakeKafka()
-        return kafka, kafka
+        return Link(kafka, kafka, lambda: kafka)
 
     app = recado.create_app(SETTINGS, connect=connect)
     thread = threading.Thread(target=lambda: app.test_client().get("/health/ready"))
@@ -319,6 +320,7 @@ PRELOADED = """
     import os, socket, sys
     from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
     import recado
+    from recado.kafka.abstract import Link
     from recado.settings import Settings
     from tests.fronts import FakeKafka
 
@@ -329,10 +331,10 @@ PRELOADED = """
     def connect(settings):
         kafka = FakeKafka()
         kafka.fate = lambda number, record: (0, os.getpid(), 1)  # the offset tells whose Kafka it was
-        return kafka, kafka
+        return Link(kafka, kafka, lambda: kafka)
 
     # As a preloading server does: the app is made and even used in the master, the workers are forked from it.
-    app = recado.create_app(Settings(), connect=connect)
+    app = recado.create_app(Settings(spool=False), connect=connect)
     assert app.test_client().get("/health/ready").status_code == 200
     listening = WSGIServer(("127.0.0.1", int(sys.argv[1])), Quiet)
     listening.set_app(app)

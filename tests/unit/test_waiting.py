@@ -15,6 +15,7 @@ from recado.gateway.gather import BUSY
 from recado.gateway.waiting import LOOK_S, Waiting
 from recado.kafka.delivery import Delivery
 from recado.record import Outgoing
+from tests.fronts import FakeKafka
 
 #: Nothing here takes longer, on the slowest machine.
 DEADLINE_S = 10.0
@@ -46,7 +47,8 @@ def on_loop(scenario: Callable[[Waiting, Producer], Awaitable[None]]) -> None:
         problems: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
         producer = Producer()
-        await asyncio.wait_for(scenario(Waiting(producer, asyncio.get_running_loop()), producer), DEADLINE_S)
+        waiting = Waiting(producer, FakeKafka(), asyncio.get_running_loop())
+        await asyncio.wait_for(scenario(waiting, producer), DEADLINE_S)
         assert problems == []
 
     asyncio.run(run())

@@ -99,7 +99,7 @@ def _stdin_is_idle() -> bool:
 
 
 def _send(settings: Settings, make: Maker, batches: Iterable[list[bytes]], *, as_json: bool) -> int:
-    producer, topics = connect(settings)
+    producer, topics, _ = connect(settings)
     try:
         with Sending(producer, wait_s=settings.wait_s, as_json=as_json) as sending:
             tally = _feed(sending, make, batches, settings.max_record_bytes)

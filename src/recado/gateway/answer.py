@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
 from recado.errors import DeliveryUnknown, RecadoError
 from recado.gateway.problem import Problem, document, retry_after, status_of
 from recado.gateway.reader import Shape
+from recado.gateway.spool.keeping import Keeping
 from recado.kafka.delivery import Delivery, Position, Summary
 from recado.record import Outgoing
 
 __all__ = ["Answer", "answer", "problem_answer"]
 
 _encode = msgspec.json.encode
+
+#: A record that is safe in the spool.
+_ACCEPTED = "accepted"
+
+Fate = Position | RecadoError | Literal["accepted"]
 
 _NOT_CONFIRMED = DeliveryUnknown("Kafka did not confirm in time. The record may still arrive, or may not.")
 
@@ -38,30 +45,50 @@ def problem_answer(problem: Problem) -> Answer:
     return Answer(*document(problem))
 
 
-def answer(delivery: Delivery, shape: Shape) -> Answer:
-    """What to say of a delivery as it stands now: a record without a fate is unknown."""
-    if shape is Shape.ONE:
-        return _one(delivery.records[0], delivery.fates[0])
+def answer(delivery: Delivery, shape: Shape, kept: Keeping | None = None, *, base: str = "") -> Answer:
+    """What to say of a delivery as it stands now: a record without a fate is unknown, unless it was kept.
+
+    ``base`` is where the routes are mounted: what was only accepted can be asked for later.
+    """
     if isinstance(delivery, Summary):
-        return _summary(delivery)
-    fates = [_NOT_CONFIRMED if fate is None else fate for fate in delivery.fates]
-    statuses = {200 if isinstance(fate, tuple) else status_of(fate) for fate in fates}
+        return _summary(delivery, kept)
+    if shape is Shape.ONE:
+        return _one(delivery.records[0], _fate(delivery.fates[0], 0, kept), base)
+    fates = [_fate(fate, index, kept) for index, fate in enumerate(delivery.fates)]
     results = [_result(record, fate) for record, fate in zip(delivery.records, fates, strict=True)]
+    statuses = {_status(fate) for fate in fates}
     status = statuses.pop() if len(statuses) == 1 else 207
     if shape is Shape.LINES:
         return Answer(status, _LINES_HEADERS + retry_after(status), b"\n".join(map(_encode, results)) + b"\n")
     return Answer(status, _JSON_HEADERS + retry_after(status), _encode(results))
 
 
-def _one(record: Outgoing, fate: Position | RecadoError | None) -> Answer:
-    if fate is None or isinstance(fate, DeliveryUnknown):
-        return Answer(504, _JSON_HEADERS, _encode(_result(record, fate or _NOT_CONFIRMED)))
+def _fate(fate: Position | RecadoError | None, index: int, kept: Keeping | None) -> Fate:
+    if kept is not None and kept.holds(index, fate):
+        return "accepted"
+    return _NOT_CONFIRMED if fate is None else fate
+
+
+def _status(fate: Fate) -> int:
     if isinstance(fate, RecadoError):
+        return status_of(fate)
+    return 202 if fate == _ACCEPTED else 200
+
+
+def _one(record: Outgoing, fate: Fate, base: str) -> Answer:
+    if isinstance(fate, RecadoError) and not isinstance(fate, DeliveryUnknown):
         return problem_answer(Problem.of(fate, id=record.id, topic=record.topic))
-    return Answer(200, _JSON_HEADERS, _encode(_result(record, fate)))
+    status = _status(fate)
+    headers = _JSON_HEADERS
+    if status == 202:
+        where = f"{base}/messages/{record.topic}/{quote(record.id, safe='')}"
+        headers = [*headers, (b"location", where.encode("latin-1", "replace"))]
+    return Answer(status, headers, _encode(_result(record, fate)))
 
 
-def _result(record: Outgoing, fate: Position | RecadoError) -> dict[str, Any]:
+def _result(record: Outgoing, fate: Fate) -> dict[str, Any]:
+    if isinstance(fate, str):
+        return {"status": fate, "id": record.id, "topic": record.topic}
     if isinstance(fate, tuple):
         partition, offset, timestamp_ms = fate
         return {
@@ -76,24 +103,31 @@ def _result(record: Outgoing, fate: Position | RecadoError) -> dict[str, Any]:
     return {"status": status, "id": record.id, "topic": record.topic, "code": fate.code, "detail": str(fate)}
 
 
-def _summary(summary: Summary) -> Answer:
-    # Reports may come meanwhile. Looked at in this order, what came in between counts as unknown, never as delivered.
-    outstanding, errors = summary.outstanding, list(summary.failures.values())
-    delivered = max(0, len(summary.records) - outstanding - len(errors))
-    failed = sum(not isinstance(error, DeliveryUnknown) for error in errors)
-    unknown = len(summary.records) - delivered - failed
-    statuses = {status_of(error) for error in errors}
-    statuses |= ({504} if unknown else set()) | ({200} if delivered else set())
-    words = [word for word, n in (("delivered", delivered), ("failed", failed), ("unknown", unknown)) if n]
+def _summary(summary: Summary, kept: Keeping | None) -> Answer:
+    # Reports may come meanwhile: one look at each record decides, and what has no word yet is unknown or accepted.
+    failures, counts = dict(summary.failures), Counter[str]()
+    errors: list[RecadoError] = []
+    for index in summary.undelivered():
+        fate = _fate(failures.get(index), index, kept)
+        if isinstance(fate, RecadoError):
+            errors.append(fate)
+            counts["unknown" if isinstance(fate, DeliveryUnknown) else "failed"] += 1
+        else:
+            counts["accepted"] += 1
+    counts["delivered"] = len(summary.records) - counts.total()
+    words = [word for word in ("delivered", "accepted", "failed", "unknown") if counts[word]]
     body: dict[str, Any] = {
         "status": words[0] if len(words) == 1 else "mixed",
         "records": len(summary.records),
-        "delivered": delivered,
-        "failed": failed,
-        "unknown": unknown,
+        "delivered": counts["delivered"],
+        "accepted": counts["accepted"],
+        "failed": counts["failed"],
+        "unknown": counts["unknown"],
     }
-    if errors:
-        counted = Counter((error.code, str(error)) for error in errors)
-        body["errors"] = [{"code": c, "detail": d, "records": n} for (c, d), n in counted.most_common(10)]
+    told = Counter((error.code, str(error)) for error in errors if error is not _NOT_CONFIRMED)
+    if told:
+        body["errors"] = [{"code": c, "detail": d, "records": n} for (c, d), n in told.most_common(10)]
+    statuses = {status_of(error) for error in errors}
+    statuses |= ({202} if counts["accepted"] else set()) | ({200} if counts["delivered"] else set())
     status = statuses.pop() if len(statuses) == 1 else 207
     return Answer(status, _SUMMARY_HEADERS + retry_after(status), _encode(body))

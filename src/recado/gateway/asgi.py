@@ -11,12 +11,13 @@ from typing import Any
 
 import structlog
 
-from recado.errors import RecadoError
+from recado.errors import RecadoError, SpoolFailed
 from recado.gateway.answer import Answer, answer, problem_answer
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import LEAST_REFRESH_S, Gateway, flush_answer
+from recado.gateway.intake import delivery_of
 from recado.gateway.problem import Problem
-from recado.gateway.reader import Reader
+from recado.gateway.reader import Reader, Submission
 from recado.gateway.waiting import Waiting
 from recado.telemetry import metrics
 
@@ -28,6 +29,15 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Longest wait for the disk, in seconds, on top of the wait for Kafka: an answer comes within wait + 1 s.
+KEEP_S = 0.8
+
+#: The last records of an outage leave within milliseconds: requests wait so often, so long (s), before they queue, too.
+LEAVING_LOOKS = 20
+LEAVING_S = 0.005
+
+SLOW_DISK = "The disk of the spool does not answer, so nothing was accepted."
 
 #: Rest between two looks while flushing, in seconds.
 FLUSH_LOOK_S = 0.005
@@ -108,33 +118,78 @@ class Front:
             started = time.monotonic()
             submission = reader.finish()
             intake = gateway.intake
-            if intake.unknown_topic(submission):
-                await self._refresh(submission.wait_s)
-            intake.admit(submission)
+            is_fresh = True
+            if intake.must_ask(submission):
+                is_fresh = await self._refresh(submission.wait_s)
+            intake.admit(submission, is_fresh=is_fresh)
         except RecadoError as error:
             return problem_answer(Problem.of(error))
-        waiting = self._waiting or self._started()
+        base = _base(scope["path"], topic)
+        if intake.must_queue(submission):
+            given = await self._queue(submission, base)
+        else:
+            given = await self._produce(submission, base)
+        metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
+        return given
+
+    async def _produce(self, submission: Submission, base: str) -> Answer:
+        """Give the records to Kafka; those that it has not confirmed in time are written down before the answer."""
+        waiting, intake = self._waiting or self._started(), self._gateway.intake
         confirmed = waiting.future(submission.wait_s)
         delivery = intake.open(submission, partial(waiting.complete, confirmed))
         waiting.gather.add(delivery)
         await confirmed
-        metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
-        return answer(delivery, submission.shape)
+        late = delivery.unconfirmed()
+        if not late or intake.spool is None:
+            return answer(delivery, submission.shape)
+        kept = waiting.future(KEEP_S)
+        keeping = intake.spool.keep(delivery, late, under_way=True, asked=False, on_end=partial(waiting.awake, kept))
+        await kept
+        intake.spool.withdraw(keeping)
+        return answer(delivery, submission.shape, keeping, base=base)
+
+    async def _queue(self, submission: Submission, base: str) -> Answer:
+        """Write the records down; then wait for their turn, unless the sender or an outage says not to."""
+        waiting, intake = self._waiting or self._started(), self._gateway.intake
+        spool = intake.spool
+        assert spool is not None
+        looks = LEAVING_LOOKS
+        while looks and (is_free := intake.way_is_free(submission)) is not None:
+            if is_free:
+                return await self._produce(submission, base)
+            await asyncio.sleep(LEAVING_S)
+            looks -= 1
+        confirmed, kept = waiting.future(submission.wait_s), waiting.future(KEEP_S)
+        delivery = delivery_of(submission, partial(waiting.awake, confirmed))
+        keeping = spool.keep(
+            delivery,
+            range(len(submission.records)),
+            under_way=False,
+            asked=submission.is_async,
+            on_end=partial(waiting.awake, kept),
+        )
+        await kept
+        if spool.withdraw(keeping):
+            return problem_answer(Problem.of(keeping.error or SpoolFailed(SLOW_DISK)))
+        if keeping.is_kept and not submission.is_async and not spool.is_stalled(submission.topics):
+            await confirmed
+        spool.forget(keeping)
+        return answer(delivery, submission.shape, keeping, base=base)
 
     def _started(self) -> Waiting:
-        self._waiting = Waiting(self._gateway.intake.producer, asyncio.get_running_loop())
+        self._waiting = Waiting(self._gateway.intake.producer, self._gateway.intake.topics, asyncio.get_running_loop())
         return self._waiting
 
-    async def _refresh(self, wait_s: float) -> None:
-        """Ask Kafka for its topics, for the requests that name one not yet known; no longer than a request waits."""
+    async def _refresh(self, wait_s: float) -> bool:
+        """Ask Kafka for its topics, no longer than a request waits; tell whether it answered."""
         if self._refreshing is None:
             loop = asyncio.get_running_loop()
             self._refreshing = loop.run_in_executor(self._catalog, self._gateway.intake.topics.refresh)
         refreshing = self._refreshing
         try:
-            await asyncio.wait_for(asyncio.shield(refreshing), wait_s or LEAST_REFRESH_S)
+            return await asyncio.wait_for(asyncio.shield(refreshing), wait_s or LEAST_REFRESH_S)
         except TimeoutError:
-            pass  # what is known now decides
+            return False
         finally:
             if self._refreshing is refreshing and refreshing.done():
                 self._refreshing = None
@@ -148,7 +203,12 @@ class Front:
         watch = self._gateway.intake.flush()
         while watch.pending() and time.monotonic() < deadline:
             await asyncio.sleep(FLUSH_LOOK_S)
-        return flush_answer(watch.delivered(), watch.pending())
+        return flush_answer(watch)
+
+
+def _base(path: str, topic: str | None) -> str:
+    """Where the routes are mounted, from the path of a send."""
+    return path[: -len("/send")] if topic is None else path[: -len("/send/") - len(topic)]
 
 
 async def _respond(given: Answer, send: Send, route: str) -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from recado.gateway.answer import Answer
 from recado.gateway.envelope import invalid
-from recado.gateway.intake import Intake
+from recado.gateway.intake import Flush, Intake, Left
 from recado.gateway.parse import parse_query
-from recado.kafka.abstract import Producer, Topics
+from recado.gateway.remembered import RememberedTopics
+from recado.gateway.spool.folder import Folder, Owned
+from recado.gateway.spool.spool import Spool
+from recado.kafka.abstract import Link
 from recado.settings import Settings
 
 __all__ = ["LEAST_REFRESH_S", "Connect", "Gateway", "flush_answer"]
 
 #: How a gateway comes to Kafka; tests pass the in-memory twin.
-Connect = Callable[[Settings], tuple[Producer, Topics]]
+Connect = Callable[[Settings], Link]
 
 #: Default and longest wait of ``POST /flush``, in seconds.
 FLUSH_S = 30.0
@@ -38,6 +42,8 @@ class Gateway:
         self._connect = connect
         self._lock = threading.Lock()
         self._intake: Intake | None = None
+        self._owned: Owned | None = None
+        self._inherited: list[Intake | None] = []
         # A producer's threads do not survive a fork: the child connects anew.
         os.register_at_fork(after_in_child=self._forget)
         #: Set by a shutdown: ready turns false, so that a load balancer sends nothing new.
@@ -51,13 +57,27 @@ class Gateway:
     def _connected(self) -> Intake:
         with self._lock:
             if self._intake is None:
-                producer, topics = self._connect(self.settings)
-                self._intake = Intake(producer=producer, topics=topics)
+                self._intake = self._connect_now()
             return self._intake
+
+    def _connect_now(self) -> Intake:
+        if not self.settings.spool:
+            return Intake(self._connect(self.settings), spool=None)
+        directory = self.settings.data_dir / "spool"
+        # The spool first: without it nothing may be promised.
+        self._owned = Folder(directory).take()
+        link = self._connect(self.settings)
+        spool = Spool(self._owned.store, max_bytes=self.settings.spool_max_bytes, producer=link.patient)
+        return Intake(link._replace(topics=RememberedTopics(link.topics, directory / "topics.json")), spool=spool)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
+        # The parent's SQLite connection must not be closed here (its locks are the parent's), only its lock's copy.
+        self._inherited.append(self._intake)
         self._intake = None
+        if self._owned is not None:
+            self._owned.release()
+            self._owned = None
 
     def live(self) -> Answer:
         """The process answers: that is all that live means."""
@@ -68,11 +88,26 @@ class Gateway:
         reasons = []
         if self.draining:
             reasons.append({"code": "draining", "detail": "This gateway is shutting down."})
+        refusing = bool(reasons)
+        spool = self.intake.spool
         if not self.intake.topics.reachable:
             detail = f"No Kafka broker answers at {self.settings.bootstrap_servers}."
             reasons.append({"code": "kafka-unreachable", "detail": detail})
-        body = msgspec.json.encode({"status": "not ready" if reasons else "ready", "reasons": reasons})
-        return Answer(503 if reasons else 200, _JSON, body)
+            # With a spool requests are still welcome: taking them is what it is for.
+            refusing |= spool is None
+        if spool is not None and (trouble := spool.why_not()):
+            reasons.append({"code": "spool", "detail": trouble})
+            refusing = True
+        body: dict[str, Any] = {"status": "not ready" if refusing else "ready", "reasons": reasons}
+        if spool is not None:
+            depth = spool.depth()
+            body["spool"] = {
+                "records": depth.rows,
+                "bytes": depth.size_bytes,
+                "oldest_s": round(depth.oldest_s, 1),
+                "refused": depth.refused,
+            }
+        return Answer(503 if refusing else 200, _JSON, msgspec.json.encode(body))
 
     def flush_timeout_s(self, query: str) -> float:
         """Read ``?timeout=``. Raises Problem."""
@@ -87,19 +122,33 @@ class Gateway:
             raise invalid("timeout", f"{text[:60]} must be 0 to {MAX_FLUSH_S:.0f} seconds.")
         return timeout_s
 
-    def refresh_topics(self, wait_s: float) -> None:
-        """Ask Kafka for its topics, and wait ``wait_s`` at most (a moment at least) for its answer."""
-        asking = threading.Thread(target=self.intake.topics.refresh, name="recado-refresh", daemon=True)
+    def refresh_topics(self, wait_s: float) -> bool:
+        """Ask Kafka for its topics, wait ``wait_s`` at most (a moment at least), tell whether it answered."""
+        answers: list[bool] = []
+        ask = self.intake.topics.refresh
+        asking = threading.Thread(target=lambda: answers.append(ask()), name="recado-refresh", daemon=True)
         asking.start()
         asking.join(wait_s or LEAST_REFRESH_S)
+        return bool(answers and answers[0])
 
-    def close(self, timeout_s: float) -> int:
-        """Wait for what is outstanding; return how many records were given up unconfirmed."""
-        return self._intake.close(timeout_s) if self._intake is not None else 0
+    def close(self, timeout_s: float) -> Left:
+        """Wait for what is outstanding; return what remains."""
+        left = self._intake.close(timeout_s) if self._intake is not None else Left(0, 0)
+        if self._owned is not None:
+            self._owned.release()
+            self._owned = None
+        return left
 
 
-def flush_answer(delivered: int, pending: int) -> Answer:
+def flush_answer(watch: Flush) -> Answer:
     """What ``POST /flush`` says."""
+    delivered, pending = watch.delivered(), watch.pending()
+    refused = watch.refused()
+    if refused and not pending:
+        pending = refused
+        detail = f"Kafka refused {refused} records for good; `recado spool list --refused` shows them."
+    else:
+        detail = f"{pending} records still wait for Kafka's confirmation."
     if not pending:
         return Answer(200, _JSON, msgspec.json.encode({"status": "flushed", "delivered": delivered, "pending": 0}))
     body = {
@@ -107,7 +156,7 @@ def flush_answer(delivered: int, pending: int) -> Answer:
         "title": "Not flushed in time",
         "status": 504,
         "code": "flush-timeout",
-        "detail": f"{pending} records still wait for Kafka's confirmation.",
+        "detail": detail,
         "delivered": delivered,
         "pending": pending,
     }

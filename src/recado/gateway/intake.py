@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
+from typing import NamedTuple
 
 from recado.errors import DeliveryUnknown, KafkaUnreachable, NotAllowed, RecadoError, UnknownTopic
 from recado.gateway.envelope import invalid
 from recado.gateway.problem import Problem
 from recado.gateway.reader import Shape, Submission
-from recado.kafka.abstract import Producer, Topics
+from recado.gateway.spool.spool import Spool
+from recado.kafka.abstract import Link
 from recado.kafka.delivery import Delivery, Summary
 from recado.record import Outgoing
 from recado.telemetry import metrics
 
-__all__ = ["Flush", "Intake"]
+__all__ = ["Flush", "Intake", "Left", "delivery_of"]
 
 _partition = attrgetter("partition")
 
@@ -28,9 +31,11 @@ DELIVERED = "delivered"
 class Intake:
     """Everything between a parsed request and the producer. Thread-safe; never blocks but where it says so."""
 
-    def __init__(self, *, producer: Producer, topics: Topics) -> None:
-        self.topics = topics
-        self.producer = producer
+    def __init__(self, link: Link, *, spool: Spool | None) -> None:
+        self.topics = topics = link.topics
+        self.producer = producer = link.producer
+        #: Where accepted records wait for Kafka; None where there is none (``RECADO_SPOOL=off``).
+        self.spool = spool
         self._open: set[Delivery] = set()
         #: Records delivered since this gateway started.
         self.delivered = 0
@@ -38,47 +43,74 @@ class Intake:
         metrics.GATEWAY_IN_FLIGHT.set_function(producer.outstanding)
         metrics.KAFKA_REACHABLE.set_function(lambda: float(topics.reachable))
 
-    def unknown_topic(self, submission: Submission) -> bool:
-        """Tell whether a record's topic is not in the catalog, and a refresh may bring it.
+    def must_ask(self, submission: Submission) -> bool:
+        """Tell whether a record's topic or partition is not in the catalog, and a refresh may bring it.
 
         While no broker answers none will, and the catalog tries again by itself.
         """
         if not self.topics.reachable:
             return False
-        known = self.topics.partitions
-        return any(known(topic) is None for topic in submission.topics)
+        known, records = self.topics.partitions, submission.records
+        if len(records) == 1:
+            count = known(records[0].topic)
+            return count is None or records[0].partition >= count
+        if any(known(topic) is None for topic in submission.topics):
+            return True
+        if max(map(_partition, records)) < 0:
+            return False
+        return any(record.partition >= (known(record.topic) or 0) for record in records)
 
-    def admit(self, submission: Submission) -> None:
-        """Refuse what must not or cannot go to Kafka. Raises Problem, KafkaUnreachable, UnknownTopic, NotAllowed."""
-        if not self.topics.reachable:
+    def admit(self, submission: Submission, *, is_fresh: bool = True) -> None:
+        """Refuse what must not or cannot go to Kafka. Raises Problem, KafkaUnreachable, UnknownTopic, NotAllowed.
+
+        ``is_fresh`` is False where Kafka was asked and did not answer: then nobody knows that a topic does not exist.
+        """
+        if not self.topics.reachable and self.spool is None:
             raise KafkaUnreachable("No broker answers, so nothing was accepted. Send it again in a moment.")
         records = submission.records
         if len(records) == 1:
-            self._admit(records[0], {})
+            self._admit(records[0], {}, is_fresh)
         elif max(map(_partition, records)) >= 0:
             for index, record in enumerate(records):
-                self._admit(record, {"index": index})
+                self._admit(record, {"index": index}, is_fresh)
         else:
             for topic in submission.topics:
                 index = next(index for index, record in enumerate(records) if record.topic == topic)
-                self._admit(records[index], {"index": index})
+                self._admit(records[index], {"index": index}, is_fresh)
 
-    def _admit(self, record: Outgoing, where: dict[str, int]) -> None:
+    def _admit(self, record: Outgoing, where: dict[str, int], is_fresh: bool) -> None:
         if record.topic.startswith("__"):
             error = NotAllowed(f"topic: {record.topic} is Kafka's own; nobody writes there over HTTP.")
             raise Problem.of(error, field="topic", **where)
         count = self.topics.partitions(record.topic)
+        if count is None and not (is_fresh and self.topics.reachable):
+            detail = f"No broker answers, so nobody knows whether topic {record.topic} exists. Nothing was accepted."
+            raise Problem.of(KafkaUnreachable(detail), field="topic", **where)
         if count is None:
             hint = f"Create it with: recado kafka topics --create --topic {record.topic} --partitions 3"
             raise Problem.of(UnknownTopic(f"topic: {record.topic} does not exist. {hint}"), field="topic", **where)
+        if record.partition >= count and not is_fresh:
+            detail = f"No broker answers, and {record.topic} had {count} partitions when one last did."
+            raise Problem.of(KafkaUnreachable(detail), field="partition", **where)
         if record.partition >= count:
             detail = f"{record.partition} is not one of the {count} partitions (0 to {count - 1}) of {record.topic}."
             raise invalid("partition", detail, **where)
 
+    def must_queue(self, submission: Submission) -> bool:
+        """Tell whether the records must pass through the spool: Kafka is away, or others of their topics wait there."""
+        spool = self.spool
+        return spool is not None and (submission.is_async or not self.topics.reachable or spool.has(submission.topics))
+
+    def way_is_free(self, submission: Submission) -> bool | None:
+        """Tell whether records that must queue need that no more; None: they will not soon."""
+        assert self.spool is not None
+        if submission.is_async or not self.topics.reachable or not self.spool.is_leaving(submission.topics):
+            return None
+        return not self.spool.has(submission.topics)
+
     def open(self, submission: Submission, on_complete: Callable[[Delivery], None]) -> Delivery:
         """Take the records in; ``on_complete`` is called on the reporting thread with the last fate."""
-        kind = Summary if submission.shape is Shape.SUMMARY else Delivery
-        delivery = kind(submission.records, partial(self._close, on_complete, submission.topics))
+        delivery = delivery_of(submission, partial(self._close, on_complete, submission.topics))
         self._open.add(delivery)
         return delivery
 
@@ -88,18 +120,30 @@ class Intake:
 
     def flush(self) -> Flush:
         """Watch everything that was handed over until now."""
-        return Flush(list(self._open), lambda: self.delivered)
+        spool = self.spool
+        # What was written down meanwhile counts once.
+        open_ = [delivery for delivery in list(self._open) if spool is None or not spool.holds(delivery)]
+        return Flush(open_, spool, lambda: self.delivered + (spool.forwarded if spool is not None else 0))
 
     def outstanding(self) -> int:
         """How many records wait for Kafka's word."""
         return self.producer.outstanding()
 
-    def close(self, timeout_s: float) -> int:
-        """Wait for what is outstanding, then stop; return how many records were given up unconfirmed."""
-        return self.producer.close(timeout_s)
+    def close(self, timeout_s: float) -> Left:
+        """Wait for what is outstanding, then stop; return what remains."""
+        deadline = time.monotonic() + timeout_s
+        if self.spool is None:
+            return Left(self.producer.close(timeout_s), 0)
+        # Nothing more is sent from the disk; what was sent and is confirmed until the end is struck out.
+        self.spool.stop()
+        unconfirmed = self.producer.close(timeout_s)
+        spooled = self.spool.close(max(0.0, deadline - time.monotonic()))
+        return Left(unconfirmed, spooled)
 
     def _close(self, on_complete: Callable[[Delivery], None], topics: dict[str, int], delivery: Delivery) -> None:
         self._open.discard(delivery)
+        if self.spool is not None:
+            self.spool.completed(delivery)
         self._count(delivery, topics)
         on_complete(delivery)
 
@@ -137,17 +181,39 @@ def _fate(fate: object) -> str:
     return DELIVERED
 
 
-class Flush:
-    """Everything that was handed over before one moment."""
+def delivery_of(submission: Submission, on_complete: Callable[[Delivery], None]) -> Delivery:
+    """An empty list of fates for a request's records, as detailed as its answer will be."""
+    kind = Summary if submission.shape is Shape.SUMMARY else Delivery
+    return kind(submission.records, on_complete)
 
-    def __init__(self, deliveries: Sequence[Delivery], delivered: Callable[[], int]) -> None:
+
+class Left(NamedTuple):
+    """What remains when a gateway ends."""
+
+    #: Records whose fate nobody knows.
+    unconfirmed: int
+    #: Records that are safe in the spool, and will be sent at the next start.
+    spooled: int
+
+
+class Flush:
+    """Everything that was accepted before one moment."""
+
+    def __init__(self, deliveries: Sequence[Delivery], spool: Spool | None, delivered: Callable[[], int]) -> None:
         self._deliveries = deliveries
+        self._spool = spool
+        self._marks = spool.mark() if spool is not None else []
         self._delivered = delivered
 
     def pending(self) -> int:
-        """How many of those records still wait for Kafka's word."""
+        """How many of those records still wait for Kafka's word; those that it refused wait no more."""
         self._deliveries = [delivery for delivery in self._deliveries if delivery.outstanding]
-        return sum(delivery.outstanding for delivery in self._deliveries)
+        spooled = self._spool.pending(self._marks) if self._spool is not None else 0
+        return sum(delivery.outstanding for delivery in self._deliveries) + spooled
+
+    def refused(self) -> int:
+        """How many accepted records Kafka refused for good; they wait for a person."""
+        return self._spool.refused if self._spool is not None else 0
 
     def delivered(self) -> int:
         """How many records this gateway has delivered since it started."""

@@ -14,6 +14,8 @@ from recado.errors import (
     NotAllowed,
     RecadoError,
     RecordTooLarge,
+    SpoolFailed,
+    SpoolFull,
     UnknownTopic,
 )
 
@@ -30,6 +32,8 @@ _STATUS: dict[type[RecadoError], tuple[int, str]] = {
     Backpressure: (429, "Too much in flight"),
     DeliveryFailed: (422, "Kafka refused the record"),
     KafkaUnreachable: (503, "Kafka is unreachable"),
+    SpoolFull: (503, "The spool is full"),
+    SpoolFailed: (503, "The spool cannot be written"),
     DeliveryUnknown: (504, "No confirmation in time"),
 }
 

@@ -38,6 +38,7 @@ _topic = attrgetter("topic")
 
 _WAIT = re.compile(rb"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.IGNORECASE)
 _MINIMAL = re.compile(rb"(?:^|[,;])\s*return\s*=\s*\"?minimal\"?\s*(?:$|[,;])", re.IGNORECASE)
+_ASYNC = re.compile(rb"(?:^|[,;])\s*respond-async\s*(?:$|[,;])", re.IGNORECASE)
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
@@ -58,6 +59,8 @@ class Submission(NamedTuple):
     wait_s: float
     #: How many records go to each topic.
     topics: dict[str, int]
+    #: The sender wants no more than that the records are safe (``Prefer: respond-async``).
+    is_async: bool = False
 
 
 def new_ids(count: int) -> list[str]:
@@ -80,8 +83,8 @@ class Reader:
     """
 
     # One of these lives per request: no reference may lead back to it, or the garbage collector pays for each.
-    __slots__ = ("_chunks", "_decoder", "_expected", "_fields", "_headers", "_lines", "_minimal", "_outline", "_parse",
-                 "_query", "_received", "_topic", "_wait_s")  # fmt: skip
+    __slots__ = ("_async", "_chunks", "_decoder", "_expected", "_fields", "_headers", "_lines", "_minimal", "_outline",
+                 "_parse", "_query", "_received", "_topic", "_wait_s")  # fmt: skip
 
     def __init__(
         self, topic: str | None, query: str, headers: Iterable[tuple[bytes, bytes]], *, settings: Settings
@@ -92,7 +95,7 @@ class Reader:
         if len(fields) != len(self._headers) or b"transfer-encoding" in fields:
             _check_framing(self._headers, fields)
         self._wait_s = settings.wait_s
-        self._minimal = False
+        self._minimal = self._async = False
         if b"prefer" in fields:
             self._read_preferences(b", ".join(value for name, value in self._headers if name == b"prefer"))
         self._expected = _content_length(fields, settings.max_body_bytes)
@@ -121,13 +124,14 @@ class Reader:
         if self._minimal and shape is not Shape.ONE:
             shape = Shape.SUMMARY
         if len(records) == 1:
-            return Submission(records, shape, self._wait_s, {records[0].topic: 1})
-        return Submission(records, shape, self._wait_s, Counter(map(_topic, records)))
+            return Submission(records, shape, self._wait_s, {records[0].topic: 1}, self._async)
+        return Submission(records, shape, self._wait_s, Counter(map(_topic, records)), self._async)
 
     def _read_preferences(self, prefer: bytes) -> None:
         if wait := _WAIT.search(prefer):
             self._wait_s = min(float(wait.group(1)), MAX_WAIT_S)
         self._minimal = _MINIMAL.search(prefer) is not None
+        self._async = _ASYNC.search(prefer) is not None
 
     def _parser(self, content_type: bytes) -> Callable[[Reader], tuple[list[Outgoing], Shape]]:
         media_type = _media_type(content_type)

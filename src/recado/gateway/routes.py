@@ -10,19 +10,27 @@ from flask import Blueprint, Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
 
-from recado.errors import RecadoError
+from recado.errors import RecadoError, SpoolFailed
 from recado.gateway.answer import Answer, answer, problem_answer
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import Gateway, flush_answer
+from recado.gateway.intake import Intake, delivery_of
 from recado.gateway.openapi import docs_page, openapi
 from recado.gateway.problem import Problem
-from recado.gateway.reader import Reader
+from recado.gateway.reader import Reader, Submission
 from recado.telemetry import metrics
 
 __all__ = ["EXTENSION", "make_app", "make_blueprint"]
 
 #: Where a Flask app keeps the gateway (``app.extensions``).
 EXTENSION = "recado"
+
+#: See ``asgi`` and ``waiting``: the same waits, in threads.
+OVERDUE_S = 0.5
+KEEP_S = 0.8
+LEAVING_LOOKS = 20
+LEAVING_S = 0.005
+SLOW_DISK = "The disk of the spool does not answer, so nothing was accepted."
 
 #: How much of a body is read at a time, in bytes.
 CHUNK_BYTES = 65_536
@@ -99,7 +107,6 @@ def _prefix(route: str) -> str:
 
 
 def _send(gateway: Gateway, topic: str | None) -> Answer:
-    done = threading.Event()
     started = time.monotonic()
     try:
         query = request.query_string.decode("latin-1")
@@ -108,16 +115,56 @@ def _send(gateway: Gateway, topic: str | None) -> Answer:
             reader.feed(chunk)
         submission = reader.finish()
         intake = gateway.intake
-        if intake.unknown_topic(submission):
-            gateway.refresh_topics(submission.wait_s)
-        intake.admit(submission)
+        is_fresh = gateway.refresh_topics(submission.wait_s) if intake.must_ask(submission) else True
+        intake.admit(submission, is_fresh=is_fresh)
     except RecadoError as error:
         return problem_answer(Problem.of(error))
-    delivery = intake.open(submission, lambda delivery: done.set())
-    intake.send(delivery)
-    done.wait(submission.wait_s)
+    base = _prefix("/send" if topic is None else f"/send/{topic}")
+    given = _queue(intake, submission, base) if intake.must_queue(submission) else _produce(intake, submission, base)
     metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
-    return answer(delivery, submission.shape)
+    return given
+
+
+def _produce(intake: Intake, submission: Submission, base: str) -> Answer:
+    """Give the records to Kafka; those that it has not confirmed in time are written down before the answer."""
+    confirmed, kept = threading.Event(), threading.Event()
+    delivery = intake.open(submission, lambda delivery: confirmed.set())
+    intake.send(delivery)
+    if not confirmed.wait(min(submission.wait_s, OVERDUE_S)):
+        intake.topics.suspect()
+        confirmed.wait(max(0.0, submission.wait_s - OVERDUE_S))
+    late = delivery.unconfirmed()
+    if not late or intake.spool is None:
+        return answer(delivery, submission.shape)
+    keeping = intake.spool.keep(delivery, late, under_way=True, asked=False, on_end=kept.set)
+    kept.wait(KEEP_S)
+    intake.spool.withdraw(keeping)
+    return answer(delivery, submission.shape, keeping, base=base)
+
+
+def _queue(intake: Intake, submission: Submission, base: str) -> Answer:
+    """Write the records down; then wait for their turn, unless the sender or an outage says not to."""
+    spool = intake.spool
+    assert spool is not None
+    for _ in range(LEAVING_LOOKS):
+        is_free = intake.way_is_free(submission)
+        if is_free:
+            return _produce(intake, submission, base)
+        if is_free is None:
+            break
+        time.sleep(LEAVING_S)
+    confirmed, kept = threading.Event(), threading.Event()
+    deadline = time.monotonic() + submission.wait_s
+    delivery = delivery_of(submission, lambda delivery: confirmed.set())
+    records = range(len(submission.records))
+    keeping = spool.keep(delivery, records, under_way=False, asked=submission.is_async, on_end=kept.set)
+    kept.wait(KEEP_S)
+    if spool.withdraw(keeping):
+        return problem_answer(Problem.of(keeping.error or SpoolFailed(SLOW_DISK)))
+    if keeping.is_kept and not submission.is_async and not spool.is_stalled(submission.topics):
+        confirmed.wait(max(0.0, deadline - time.monotonic()))
+    spool.forget(keeping)
+    return answer(delivery, submission.shape, keeping, base=base)
 
 
 def _flush(gateway: Gateway) -> Answer:
@@ -128,7 +175,7 @@ def _flush(gateway: Gateway) -> Answer:
     watch = gateway.intake.flush()
     while watch.pending() and time.monotonic() < deadline:
         time.sleep(FLUSH_LOOK_S)
-    return flush_answer(watch.delivered(), watch.pending())
+    return flush_answer(watch)
 
 
 def _header_bytes() -> list[tuple[bytes, bytes]]:

@@ -113,8 +113,14 @@ async def _drain(gateway: Gateway, front: Front, server: Server, serving: asynci
     await asyncio.wait({serving}, timeout=max(1.0, deadline - time.monotonic()))
     # Last the producer: what a request handed over before its deadline may still arrive.
     left = await asyncio.to_thread(gateway.close, max(0.0, deadline - time.monotonic()))
-    if left:
-        log.warning("stopped with records unconfirmed", records=left, answered="504 unknown")
+    if left.spooled:
+        where = str(gateway.settings.data_dir / "spool")
+        log.warning(
+            "stopped with records in the spool", records=left.spooled, path=where, then="sent at the next start"
+        )
+    if left.unconfirmed and gateway.intake.spool is None:
+        log.warning("stopped with records unconfirmed", records=left.unconfirmed, answered="504 unknown")
+    if left.spooled or (left.unconfirmed and gateway.intake.spool is None):
         return 3
     log.info("stopped", records_unconfirmed=0)
     return 0

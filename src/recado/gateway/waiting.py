@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from recado.gateway.gather import Gather
-from recado.kafka.abstract import Producer
+from recado.kafka.abstract import Producer, Topics
 from recado.kafka.delivery import Delivery
 
 __all__ = ["Waiting"]
@@ -14,14 +14,19 @@ __all__ = ["Waiting"]
 #: How far apart deadlines are looked at, in seconds. One look at all costs less than a timer for each.
 LOOK_S = 0.05
 
+#: While requests wait and none was confirmed for so long, somebody looks whether Kafka still answers, in seconds.
+OVERDUE_S = 0.5
+
 
 class Waiting:
-    """The requests of one event loop that wait. Only ``complete`` may be called from other threads."""
+    """The requests of one event loop that wait. Only ``complete`` and ``awake`` may be called from other threads."""
 
-    def __init__(self, producer: Producer, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, producer: Producer, topics: Topics, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._topics = topics
+        self._progress_at = loop.time()
         self._deadlines: dict[asyncio.Future[None], float] = {}
-        self._completed: deque[tuple[asyncio.Future[None], Delivery]] = deque()
+        self._completed: deque[tuple[asyncio.Future[None], int]] = deque()
         self.gather = Gather(producer, loop, on_served=self._resolve)
         self._look()
 
@@ -33,7 +38,14 @@ class Waiting:
 
     def complete(self, future: asyncio.Future[None], delivery: Delivery) -> None:
         """Wake a request, from the thread that serves the reports."""
-        self._completed.append((future, delivery))
+        self._woken(future, len(delivery.records))
+
+    def awake(self, future: asyncio.Future[None], delivery: Delivery | None = None) -> None:
+        """Wake a request whose records did not pass through the gather, from any thread."""
+        self._woken(future, 0)
+
+    def _woken(self, future: asyncio.Future[None], records: int) -> None:
+        self._completed.append((future, records))
         # One wake-up of the loop serves all that complete until it runs. While the loop itself serves the reports,
         # it looks here right after, so nothing needs to wake it.
         if len(self._completed) == 1 and not self.gather.serving:
@@ -41,12 +53,13 @@ class Waiting:
 
     def _resolve(self) -> None:
         completed, count = self._completed, 0
+        self._progress_at = self._loop.time()
         # The last one leaves after it was served: as long as one is in, nobody else wakes the loop.
         while completed:
-            future, delivery = completed[0]
+            future, records = completed[0]
             self._wake(future)
             completed.popleft()
-            count += len(delivery.records)
+            count += records
         self.gather.confirmed(count)
 
     def _wake(self, future: asyncio.Future[None]) -> None:
@@ -58,4 +71,9 @@ class Waiting:
         now = self._loop.time()
         for future in [future for future, deadline in self._deadlines.items() if deadline <= now]:
             self._wake(future)
+        if not self._deadlines:
+            self._progress_at = now
+        elif now - self._progress_at > OVERDUE_S:
+            self._progress_at = now
+            self._topics.suspect()
         self._loop.call_later(LOOK_S, self._look)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from recado.kafka.delivery import Delivery
 from recado.record import TopicPartition
 
-__all__ = ["Committed", "Consumer", "Message", "PartitionListener", "Producer", "Topics"]
+__all__ = ["Committed", "Consumer", "Link", "Message", "PartitionListener", "Producer", "Topics"]
 
 
 class Producer(Protocol):
@@ -49,9 +49,21 @@ class Topics(Protocol):
     def refresh(self) -> bool:
         """Ask the cluster now (blocks for some seconds at most); True when it answered."""
 
+    def suspect(self) -> None:
+        """Reports are overdue: look soon whether the cluster still answers. Never blocks."""
+
     @property
     def reachable(self) -> bool:
         """Whether the cluster answered last time, as far as is known now."""
+
+
+class Link(NamedTuple):
+    """What a gateway needs of a cluster: a producer for requests, the topics, and one for what can wait."""
+
+    producer: Producer
+    topics: Topics
+    #: Makes a producer that never gives a record up: its reports are good, or say that Kafka refused the record.
+    patient: Callable[[], Producer]
 
 
 class Message(Protocol):

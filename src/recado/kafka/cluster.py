@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from threading import Event
-
-from recado.kafka.abstract import Producer, Topics
-from recado.kafka.config import producer_config
+from recado.kafka.abstract import Link
+from recado.kafka.config import patient_config, producer_config
+from recado.kafka.producer import KafkaProducer
 from recado.kafka.topics import ClusterTopics
 from recado.kafka.two_speed import TwoSpeedProducer
 from recado.settings import Settings
@@ -13,10 +12,16 @@ from recado.settings import Settings
 __all__ = ["connect"]
 
 
-def connect(settings: Settings) -> tuple[Producer, Topics]:
+def connect(settings: Settings) -> Link:
     """Start a producer and its topic catalog. Waits for the first catalog, but for no broker that is away."""
-    unreachable = Event()
-    producer = TwoSpeedProducer(producer_config(settings), on_unreachable=unreachable.set)
-    topics = ClusterTopics(producer.prompt.client, unreachable=unreachable)
+    catalog: list[ClusterTopics] = []
+
+    def on_unreachable() -> None:
+        for topics in catalog:
+            topics.report_unreachable()
+
+    producer = TwoSpeedProducer(producer_config(settings), on_unreachable=on_unreachable)
+    topics = ClusterTopics(producer.prompt.client)
+    catalog.append(topics)
     topics.refresh()
-    return producer, topics
+    return Link(producer, topics, lambda: KafkaProducer(patient_config(settings), on_unreachable=on_unreachable))

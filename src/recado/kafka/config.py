@@ -6,13 +6,16 @@ from typing import Any
 
 from recado.settings import Settings
 
-__all__ = ["client_config", "consumer_config", "producer_config"]
+__all__ = ["client_config", "consumer_config", "patient_config", "producer_config"]
 
 #: A producer's queue holds at most so much: a stated budget, whatever the request rate.
 PRODUCER_QUEUE_KBYTES = 131_072
 
 #: Ditto in records; Kafka's own bound is the bytes above, this one only keeps tiny records honest.
 PRODUCER_QUEUE_RECORDS = 1_000_000
+
+#: How long a record that comes from the disk waits for company, in milliseconds: somebody may still wait for it.
+PATIENT_LINGER_MS = 2
 
 #: What a record may weigh beyond ``RECADO_MAX_RECORD_BYTES`` in librdkafka's eyes (batch and record framing).
 FRAMING_BYTES = 65_536
@@ -59,6 +62,14 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         **settings.kafka,
         **settings.kafka_producer,
     }
+
+
+def patient_config(settings: Settings) -> dict[str, Any]:
+    """Properties of a producer for records that are safe on disk: it gathers, and tries until Kafka answers."""
+    config = producer_config(settings)
+    for name in ("delivery.timeout.ms", "message.timeout.ms", "queue.buffering.max.ms"):
+        config.pop(name, None)
+    return {**config, "message.timeout.ms": 0, "linger.ms": PATIENT_LINGER_MS}
 
 
 def consumer_config(settings: Settings, group: str) -> dict[str, Any]:

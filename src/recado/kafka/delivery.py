@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from recado.errors import RecadoError
+from recado.errors import DeliveryUnknown, RecadoError
 from recado.record import Outgoing
 
 __all__ = ["Delivery", "Position", "Summary"]
 
 #: Where a delivered record lies: (partition, offset, timestamp in ms).
 Position = tuple[int, int, int]
+
+
+_UNKNOWN = DeliveryUnknown()
 
 
 class Delivery:
@@ -36,6 +39,10 @@ class Delivery:
         if not self.outstanding:
             self.complete()
 
+    def unconfirmed(self) -> list[int]:
+        """The records of which nobody knows yet, or can know, whether Kafka has them."""
+        return [i for i, fate in enumerate(self.fates) if fate is None or isinstance(fate, DeliveryUnknown)]
+
     def complete(self) -> None:
         """Tell the owner that no fate is missing any more."""
         self._on_complete(self)
@@ -44,22 +51,33 @@ class Delivery:
 class Summary(Delivery):
     """A delivery that remembers only what failed: many records, one answer (``Prefer: return=minimal``)."""
 
-    __slots__ = ("failures",)
+    __slots__ = ("confirmed", "failures")
 
     def __init__(self, records: Sequence[Outgoing], on_complete: Callable[[Delivery], None]) -> None:
         super().__init__((), on_complete)
         self.records = records
         self.outstanding = len(records)
         self.failures: dict[int, RecadoError] = {}
+        #: One byte for each record, 1 once Kafka has it.
+        self.confirmed = bytearray(len(records))
 
     def settle(self, index: int, fate: Position | RecadoError) -> None:
         """Keep the fate of one record if it failed."""
         if isinstance(fate, RecadoError):
             self.failures[index] = fate
+        else:
+            self.confirmed[index] = 1
         self.outstanding -= 1
         if not self.outstanding:
             self.complete()
 
-    def delivered(self) -> int:
-        """How many records Kafka has, for certain."""
-        return len(self.records) - self.outstanding - len(self.failures)
+    def undelivered(self) -> list[int]:
+        """The records that Kafka does not have, as far as is known now."""
+        if not self.outstanding and not self.failures:
+            return []
+        return [index for index, confirmed in enumerate(self.confirmed) if not confirmed]
+
+    def unconfirmed(self) -> list[int]:
+        """The records of which nobody knows yet, or can know, whether Kafka has them."""
+        failures = self.failures
+        return [i for i in self.undelivered() if isinstance(failures.get(i, _UNKNOWN), DeliveryUnknown)]

@@ -33,7 +33,7 @@ _DENIED = {
     KafkaError.SASL_AUTHENTICATION_FAILED,
 }
 
-_NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+_NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 
 #: The record is in nobody's log, for certain: the broker checked it and said no.
 _REFUSED = {
@@ -42,6 +42,7 @@ _REFUSED = {
     KafkaError.INVALID_MSG,
     KafkaError.UNSUPPORTED_COMPRESSION_TYPE,
     KafkaError.POLICY_VIOLATION,
+    KafkaError._UNKNOWN_PARTITION,
 }
 
 

@@ -184,6 +184,9 @@ class MemoryTopics:
         """Nothing to ask: what is known is always fresh."""
         return self._kafka.reachable
 
+    def suspect(self) -> None:
+        """Nothing to look at: what is known is always fresh."""
+
     def names(self) -> list[str]:
         """Every topic, sorted."""
         return sorted(self._kafka.partition_counts())

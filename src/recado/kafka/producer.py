@@ -140,6 +140,7 @@ def _note(delivery: Delivery, index: int, error: KafkaError | None, message: Mes
 def _count(delivery: Summary, index: int, error: KafkaError | None, message: Message) -> None:
     """One delivery report of a summary, which does not ask where the record lies."""
     if error is None:
+        delivery.confirmed[index] = 1
         delivery.outstanding -= 1
         if not delivery.outstanding:
             delivery.complete()

@@ -20,6 +20,9 @@ RETRY_S = 0.5
 #: Longest wait for the cluster's answer, in seconds.
 METADATA_TIMEOUT_S = 2.0
 
+#: The same while reports are overdue: a broker that hangs should be noticed soon.
+SUSPECT_TIMEOUT_S = 0.75
+
 
 class _Lister(Protocol):
     def list_topics(self, topic: str | None = None, timeout: float = -1) -> ClusterMetadata: ...
@@ -28,13 +31,15 @@ class _Lister(Protocol):
 class ClusterTopics:
     """Knows the topics of a real cluster (the contract is ``abstract.Topics``)."""
 
-    def __init__(self, client: _Lister, *, unreachable: threading.Event) -> None:
+    def __init__(self, client: _Lister) -> None:
         self._client = client
-        # Set by a client that says no broker answers: believed until a refresh succeeds.
-        self._unreachable = unreachable
+        # Set while a client's word is that no broker answers.
+        self._unreachable = threading.Event()
         self._partitions: dict[str, int] = {}
         self._reachable = False
         self._closed = False
+        self._suspected = False
+        self._look = threading.Event()
         self._asking = threading.Lock()
         self._answered_at = float("-inf")
         self._thread = threading.Thread(target=self._keep_fresh, name="recado-topics", daemon=True)
@@ -61,15 +66,27 @@ class ClusterTopics:
                 self._ask()
             return self.reachable
 
+    def suspect(self) -> None:
+        """Look soon, and do not wait long for the answer."""
+        self._suspected = True
+        self._look.set()
+
+    def report_unreachable(self) -> None:
+        """A client says that no broker answers: believed until a refresh succeeds. From any thread."""
+        self._unreachable.set()
+        self._look.set()
+
     def close(self) -> None:
         """Stop refreshing."""
         self._closed = True
-        self._unreachable.set()
+        self._look.set()
 
     def _ask(self) -> None:
         asked_at = time.monotonic()
+        timeout_s = SUSPECT_TIMEOUT_S if self._suspected else METADATA_TIMEOUT_S
+        self._suspected = False
         try:
-            found = self._client.list_topics(timeout=METADATA_TIMEOUT_S)
+            found = self._client.list_topics(timeout=timeout_s)
         except KafkaException:
             self._reachable = False
             return
@@ -82,6 +99,7 @@ class ClusterTopics:
         while not self._closed:
             self.refresh()
             if self.reachable:
-                self._unreachable.wait(REFRESH_S)
+                self._look.wait(REFRESH_S)
+                self._look.clear()
             else:
                 time.sleep(RETRY_S)

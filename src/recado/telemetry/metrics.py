@@ -12,6 +12,12 @@ __all__ = [
     "GATEWAY_REQUESTS",
     "GATEWAY_SECONDS",
     "KAFKA_REACHABLE",
+    "SPOOL_BYTES",
+    "SPOOL_FORWARDED",
+    "SPOOL_KEPT",
+    "SPOOL_OLDEST",
+    "SPOOL_RECORDS",
+    "SPOOL_REFUSED",
     "WORKER_ASSIGNED",
     "WORKER_ATTEMPTS",
     "WORKER_COMMITS",
@@ -38,6 +44,14 @@ GATEWAY_RECORDS = Tally(
     ["topic", "fate"],
 )
 GATEWAY_IN_FLIGHT = Gauge("recado_gateway_in_flight_records", "Records given to Kafka and not yet confirmed.")
+SPOOL_KEPT = Tally("recado_spool_kept_records_total", "Records written to the spool and synced.", [])
+SPOOL_FORWARDED = Tally(
+    "recado_spool_forwarded_records_total", "Records from the spool that Kafka confirmed.", ["topic"]
+)
+SPOOL_RECORDS = Gauge("recado_spool_records", "Records in the spool that Kafka does not have yet.")
+SPOOL_BYTES = Gauge("recado_spool_bytes", "What those take on disk, about, in bytes.")
+SPOOL_OLDEST = Gauge("recado_spool_oldest_seconds", "Age of the oldest of them.")
+SPOOL_REFUSED = Gauge("recado_spool_refused_records", "Records that Kafka refused after they were accepted.")
 KAFKA_REACHABLE = Gauge("recado_kafka_reachable", "1 while a broker answers, else 0.")
 
 WORKER_RECORDS = Counter(
