@@ -16,6 +16,7 @@ from flask import Flask
 from recado.errors import RecadoError
 from recado.gateway.api import create_app
 from recado.gateway.asgi import Front
+from recado.gateway.gateway import Gateway
 from recado.gateway.server import gateway_of, mounted_at
 from recado.gateway.wsgi import WsgiBridge
 from recado.kafka.abstract import Link
@@ -156,6 +157,7 @@ class Gate:
 
     kafka: FakeKafka
     front: FlaskFront | AsgiFront
+    gateway: Gateway
 
     def request(self, method: str, path: str, body: bytes | list[bytes] = b"", **headers: str) -> Answered:
         return self.front.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
@@ -177,13 +179,13 @@ def gate(kind: str, **settings: Any) -> Iterator[Gate]:
         Settings(**{"wait_s": 5.0, "spool": False, **settings}), connect=lambda _: Link(kafka, kafka, lambda: kafka)
     )
     if kind == "flask":
-        yield Gate(kafka, FlaskFront(app))
+        yield Gate(kafka, FlaskFront(app), gateway_of(app))
         return
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield Gate(kafka, AsgiFront(app, loop))
+        yield Gate(kafka, AsgiFront(app, loop), gateway_of(app))
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)

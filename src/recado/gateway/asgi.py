@@ -13,9 +13,11 @@ import structlog
 
 from recado.errors import RecadoError, SpoolFailed
 from recado.gateway.answer import Answer, answer, problem_answer
+from recado.gateway.budget import RECORD_BYTES
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import LEAST_REFRESH_S, Gateway, flush_answer
 from recado.gateway.intake import delivery_of
+from recado.gateway.patience import Patience, too_slow
 from recado.gateway.problem import Problem
 from recado.gateway.reader import Reader, Submission
 from recado.gateway.waiting import Waiting
@@ -58,6 +60,7 @@ class Front:
         self._ready = {f"{prefix}/health/ready" for prefix in prefixes}
         self._live = {f"{prefix}/health/live" for prefix in prefixes}
         self._waiting: Waiting | None = None
+        self._patience: Patience | None = None
         self._catalog = ThreadPoolExecutor(1, thread_name_prefix="recado-catalog")
         self._refreshing: asyncio.Future[bool] | None = None
         #: Requests being answered now; a shutdown waits for them.
@@ -82,15 +85,15 @@ class Front:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
         if method == "POST" and path in self._send:
-            await _respond(await self._take(None, scope, receive), send, "send")
+            await _respond(await self._take(None, scope, receive), send, "send", last=self._gateway.draining)
         elif method == "POST" and (topic := self._topic(path)):
-            await _respond(await self._take(topic, scope, receive), send, "send_raw")
+            await _respond(await self._take(topic, scope, receive), send, "send_raw", last=self._gateway.draining)
         elif method == "POST" and path in self._flush:
-            await _respond(await self._flushed(scope), send, "flush")
+            await _respond(await self._flushed(scope), send, "flush", last=self._gateway.draining)
         elif method == "GET" and path in self._live:
-            await _respond(self._gateway.live(), send, "live")
+            await _respond(self._gateway.live(), send, "live", last=self._gateway.draining)
         elif method == "GET" and path in self._ready:
-            await _respond(self._gateway.ready(), send, "ready")
+            await _respond(self._gateway.ready(), send, "ready", last=self._gateway.draining)
         else:
             await self._fallback(scope, receive, send)
 
@@ -103,34 +106,53 @@ class Front:
 
     async def _take(self, topic: str | None, scope: Scope, receive: Receive) -> Answer:
         # One coroutine from body to answer, since each layer more is paid for with every request.
-        gateway = self._gateway
+        gateway, held = self._gateway, 0
+        budget, patience = gateway.budget, self._patience or self._begin()
         try:
             query = scope["query_string"].decode("latin-1")
             reader = Reader(topic, query, scope["headers"], settings=gateway.settings)
-            while True:
-                event = await receive()
-                if event["type"] == "http.disconnect":
-                    raise incomplete("The connection broke off in the middle of the body.")
-                if body := event.get("body"):
-                    reader.feed(body)
-                if not event.get("more_body"):
-                    break
+            budget.check(reader.expected or 0)
+            task = patience.begin()
+            try:
+                while True:
+                    event = await receive()
+                    if event["type"] == "http.disconnect":
+                        raise incomplete("The connection broke off in the middle of the body.")
+                    if body := event.get("body"):
+                        reader.feed(body)
+                    if not event.get("more_body"):
+                        break
+                    patience.came(task, len(body or b""))
+                    budget.hold(reader.size - held)
+                    held = reader.size
+            except asyncio.CancelledError:
+                if patience.was_slow(task):
+                    raise too_slow() from None
+                raise
+            finally:
+                patience.end(task)
             started = time.monotonic()
             submission = reader.finish()
-            intake = gateway.intake
-            is_fresh = True
-            if intake.must_ask(submission):
-                is_fresh = await self._refresh(submission.wait_s)
-            intake.admit(submission, is_fresh=is_fresh)
+            weight = reader.size + RECORD_BYTES * len(submission.records)
+            budget.hold(weight - held)
+            held = weight
+            given = await self._give(submission, _base(scope["path"], topic))
+            metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
+            return given
         except RecadoError as error:
             return problem_answer(Problem.of(error))
-        base = _base(scope["path"], topic)
+        finally:
+            budget.release(held)
+
+    async def _give(self, submission: Submission, base: str) -> Answer:
+        intake = self._gateway.intake
+        is_fresh = True
+        if intake.must_ask(submission):
+            is_fresh = await self._refresh(submission.wait_s)
+        intake.admit(submission, is_fresh=is_fresh)
         if intake.must_queue(submission):
-            given = await self._queue(submission, base)
-        else:
-            given = await self._produce(submission, base)
-        metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
-        return given
+            return await self._queue(submission, base)
+        return await self._produce(submission, base)
 
     async def _produce(self, submission: Submission, base: str) -> Answer:
         """Give the records to Kafka; those that it has not confirmed in time are written down before the answer."""
@@ -176,6 +198,10 @@ class Front:
         spool.forget(keeping)
         return answer(delivery, submission.shape, keeping, base=base)
 
+    def _begin(self) -> Patience:
+        self._patience = Patience(asyncio.get_running_loop())
+        return self._patience
+
     def _started(self) -> Waiting:
         self._waiting = Waiting(self._gateway.intake.producer, self._gateway.intake.topics, asyncio.get_running_loop())
         return self._waiting
@@ -211,8 +237,10 @@ def _base(path: str, topic: str | None) -> str:
     return path[: -len("/send")] if topic is None else path[: -len("/send/") - len(topic)]
 
 
-async def _respond(given: Answer, send: Send, route: str) -> None:
+async def _respond(given: Answer, send: Send, route: str, *, last: bool = False) -> None:
     metrics.GATEWAY_REQUESTS.add((route, str(given.status)))
     headers = [*given.headers, (b"content-length", str(len(given.body)).encode())]
+    if last:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": given.status, "headers": headers})
     await send({"type": "http.response.body", "body": given.body})

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from recado.gateway.answer import Answer
+from recado.gateway.budget import Budget
 from recado.gateway.envelope import invalid
 from recado.gateway.intake import Flush, Intake, Left
 from recado.gateway.parse import parse_query
@@ -40,6 +41,7 @@ class Gateway:
     def __init__(self, settings: Settings, *, connect: Connect) -> None:
         self.settings = settings
         self._connect = connect
+        self.budget = Budget(settings.max_in_flight_bytes)
         self._lock = threading.Lock()
         self._intake: Intake | None = None
         self._owned: Owned | None = None

@@ -83,8 +83,8 @@ class Reader:
     """
 
     # One of these lives per request: no reference may lead back to it, or the garbage collector pays for each.
-    __slots__ = ("_async", "_chunks", "_decoder", "_expected", "_fields", "_headers", "_lines", "_minimal", "_outline",
-                 "_parse", "_query", "_received", "_topic", "_wait_s")  # fmt: skip
+    __slots__ = ("_async", "_chunks", "_decoder", "_fields", "_headers", "_lines", "_minimal", "_outline",
+                 "_parse", "_query", "_received", "_topic", "_wait_s", "expected", "size")  # fmt: skip
 
     def __init__(
         self, topic: str | None, query: str, headers: Iterable[tuple[bytes, bytes]], *, settings: Settings
@@ -98,8 +98,11 @@ class Reader:
         self._minimal = self._async = False
         if b"prefer" in fields:
             self._read_preferences(b", ".join(value for name, value in self._headers if name == b"prefer"))
-        self._expected = _content_length(fields, settings.max_body_bytes)
+        #: The body's length by Content-Length, or None.
+        self.expected = _content_length(fields, settings.max_body_bytes)
         self._received = 0
+        #: Bytes of the body so far, decompressed.
+        self.size = 0
         self._outline = _outline(fields, settings)
         self._query = parse_query(query, NO_PARAMETERS if topic is None else RAW_PARAMETERS) if query else {}
         self._decoder: Decoder = decoder(fields.get(b"content-encoding", b""), settings.max_body_bytes)
@@ -110,15 +113,17 @@ class Reader:
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body as they came."""
         self._received += len(chunk)
+        decoded = self._decoder.feed(chunk)
+        self.size += len(decoded)
         if self._lines is None:
-            self._chunks.append(self._decoder.feed(chunk))
+            self._chunks.append(decoded)
         else:
-            self._lines.feed(self._decoder.feed(chunk))
+            self._lines.feed(decoded)
 
     def finish(self) -> Submission:
         """The body is complete, says the server; what was promised must have come."""
-        if self._expected is not None and self._received < self._expected:
-            raise incomplete(f"Content-Length promised {self._expected} bytes, {self._received} came.")
+        if self.expected is not None and self._received < self.expected:
+            raise incomplete(f"Content-Length promised {self.expected} bytes, {self._received} came.")
         self._decoder.finish()
         records, shape = self._parse(self)
         if self._minimal and shape is not Shape.ONE:

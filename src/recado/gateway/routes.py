@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from recado.errors import RecadoError, SpoolFailed
 from recado.gateway.answer import Answer, answer, problem_answer
+from recado.gateway.budget import RECORD_BYTES
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import Gateway, flush_answer
 from recado.gateway.intake import Intake, delivery_of
@@ -107,22 +108,35 @@ def _prefix(route: str) -> str:
 
 
 def _send(gateway: Gateway, topic: str | None) -> Answer:
-    started = time.monotonic()
+    started, budget, held = time.monotonic(), gateway.budget, 0
     try:
         query = request.query_string.decode("latin-1")
         reader = Reader(topic, query, _header_bytes(), settings=gateway.settings)
+        budget.check(reader.expected or 0)
         for chunk in _body():
             reader.feed(chunk)
+            budget.hold(reader.size - held)
+            held = reader.size
         submission = reader.finish()
-        intake = gateway.intake
-        is_fresh = gateway.refresh_topics(submission.wait_s) if intake.must_ask(submission) else True
-        intake.admit(submission, is_fresh=is_fresh)
+        weight = reader.size + RECORD_BYTES * len(submission.records)
+        budget.hold(weight - held)
+        held = weight
+        given = _give(gateway, submission, _prefix("/send" if topic is None else f"/send/{topic}"))
+        metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
+        return given
     except RecadoError as error:
         return problem_answer(Problem.of(error))
-    base = _prefix("/send" if topic is None else f"/send/{topic}")
-    given = _queue(intake, submission, base) if intake.must_queue(submission) else _produce(intake, submission, base)
-    metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
-    return given
+    finally:
+        budget.release(held)
+
+
+def _give(gateway: Gateway, submission: Submission, base: str) -> Answer:
+    intake = gateway.intake
+    is_fresh = gateway.refresh_topics(submission.wait_s) if intake.must_ask(submission) else True
+    intake.admit(submission, is_fresh=is_fresh)
+    if intake.must_queue(submission):
+        return _queue(intake, submission, base)
+    return _produce(intake, submission, base)
 
 
 def _produce(intake: Intake, submission: Submission, base: str) -> Answer:
