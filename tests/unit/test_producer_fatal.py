@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -21,7 +21,7 @@ FATAL = KafkaError(KafkaError._FATAL, "out of sequence", fatal=True)
 class Client:
     """Holds what is produced until the test confirms, and breaks when it is told to."""
 
-    made: list[Client] = []
+    made: ClassVar[list[Client]] = []
 
     def __init__(self, config: dict[str, Any], logger: object) -> None:
         self._on_error: Callable[[KafkaError], None] = config["error_cb"]

@@ -12,15 +12,18 @@ from typing import Any
 import structlog
 
 from recado.errors import RecadoError, SpoolFailed
-from recado.gateway.answer import Answer, answer, problem_answer
+from recado.gateway.answer import Answer, answer, fates_of, problem_answer, render
 from recado.gateway.budget import RECORD_BYTES
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import LEAST_REFRESH_S, Gateway, flush_answer
+from recado.gateway.idempotency.rest import together, unsent
 from recado.gateway.intake import delivery_of
 from recado.gateway.patience import Patience, too_slow
 from recado.gateway.problem import Problem
 from recado.gateway.reader import Reader, Submission
+from recado.gateway.spool.keeping import Keeping
 from recado.gateway.waiting import Waiting
+from recado.kafka.delivery import Delivery
 from recado.telemetry import metrics
 
 __all__ = ["Front"]
@@ -150,11 +153,36 @@ class Front:
         if intake.must_ask(submission):
             is_fresh = await self._refresh(submission.wait_s)
         intake.admit(submission, is_fresh=is_fresh)
-        if intake.must_queue(submission):
-            return await self._queue(submission, base)
-        return await self._produce(submission, base)
+        if submission.keys:
+            return await self._once(submission, base)
+        delivery, kept = await self._send_now(submission)
+        return answer(delivery, submission.shape, kept, base=base)
 
-    async def _produce(self, submission: Submission, base: str) -> Answer:
+    async def _once(self, submission: Submission, base: str) -> Answer:
+        """Send only what was not sent before, and remember what becomes of it before the answer."""
+        waiting, once = self._waiting or self._started(), self._gateway.once
+        taken = waiting.future(KEEP_S)
+        reservation = once.reserve(submission.keys, partial(waiting.awake, taken))
+        await taken
+        reservation.check()
+        rest, known = unsent(submission, reservation.known), reservation.known
+        try:
+            fates = fates_of(*await self._send_now(rest)) if rest is not None else []
+        except BaseException:
+            reservation.release()
+            raise
+        fates = together(known, fates)
+        stored = waiting.future(KEEP_S)
+        reservation.store(fates, partial(waiting.awake, stored))
+        await stored
+        return render(submission.records, fates, submission.shape, base)
+
+    async def _send_now(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
+        if self._gateway.intake.must_queue(submission):
+            return await self._queue(submission)
+        return await self._produce(submission)
+
+    async def _produce(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
         """Give the records to Kafka; those that it has not confirmed in time are written down before the answer."""
         waiting, intake = self._waiting or self._started(), self._gateway.intake
         confirmed = waiting.future(submission.wait_s)
@@ -163,14 +191,14 @@ class Front:
         await confirmed
         late = delivery.unconfirmed()
         if not late or intake.spool is None:
-            return answer(delivery, submission.shape)
+            return delivery, None
         kept = waiting.future(KEEP_S)
         keeping = intake.spool.keep(delivery, late, under_way=True, asked=False, on_end=partial(waiting.awake, kept))
         await kept
         intake.spool.withdraw(keeping)
-        return answer(delivery, submission.shape, keeping, base=base)
+        return delivery, keeping
 
-    async def _queue(self, submission: Submission, base: str) -> Answer:
+    async def _queue(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
         """Write the records down; then wait for their turn, unless the sender or an outage says not to."""
         waiting, intake = self._waiting or self._started(), self._gateway.intake
         spool = intake.spool
@@ -178,7 +206,7 @@ class Front:
         looks = LEAVING_LOOKS
         while looks and (is_free := intake.way_is_free(submission)) is not None:
             if is_free:
-                return await self._produce(submission, base)
+                return await self._produce(submission)
             await asyncio.sleep(LEAVING_S)
             looks -= 1
         confirmed, kept = waiting.future(submission.wait_s), waiting.future(KEEP_S)
@@ -192,11 +220,11 @@ class Front:
         )
         await kept
         if spool.withdraw(keeping):
-            return problem_answer(Problem.of(keeping.error or SpoolFailed(SLOW_DISK)))
+            raise keeping.error or SpoolFailed(SLOW_DISK)
         if keeping.is_kept and not submission.is_async and not spool.is_stalled(submission.topics):
             await confirmed
         spool.forget(keeping)
-        return answer(delivery, submission.shape, keeping, base=base)
+        return delivery, keeping
 
     def _begin(self) -> Patience:
         self._patience = Patience(asyncio.get_running_loop())

@@ -11,14 +11,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
 
 from recado.errors import RecadoError, SpoolFailed
-from recado.gateway.answer import Answer, answer, problem_answer
+from recado.gateway.answer import Answer, answer, fates_of, problem_answer, render
 from recado.gateway.budget import RECORD_BYTES
+from recado.gateway.docs_page import docs_page
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import Gateway, flush_answer
+from recado.gateway.idempotency.rest import together, unsent
 from recado.gateway.intake import Intake, delivery_of
-from recado.gateway.openapi import docs_page, openapi
+from recado.gateway.openapi import openapi
 from recado.gateway.problem import Problem
 from recado.gateway.reader import Reader, Submission
+from recado.gateway.spool.keeping import Keeping
+from recado.kafka.delivery import Delivery
 from recado.telemetry import metrics
 
 __all__ = ["EXTENSION", "make_app", "make_blueprint"]
@@ -134,12 +138,35 @@ def _give(gateway: Gateway, submission: Submission, base: str) -> Answer:
     intake = gateway.intake
     is_fresh = gateway.refresh_topics(submission.wait_s) if intake.must_ask(submission) else True
     intake.admit(submission, is_fresh=is_fresh)
-    if intake.must_queue(submission):
-        return _queue(intake, submission, base)
-    return _produce(intake, submission, base)
+    if submission.keys:
+        return _once(gateway, submission, base)
+    delivery, kept = _send_now(intake, submission)
+    return answer(delivery, submission.shape, kept, base=base)
 
 
-def _produce(intake: Intake, submission: Submission, base: str) -> Answer:
+def _once(gateway: Gateway, submission: Submission, base: str) -> Answer:
+    """Send only what was not sent before, and remember what becomes of it before the answer."""
+    taken, stored = threading.Event(), threading.Event()
+    reservation = gateway.once.reserve(submission.keys, taken.set)
+    taken.wait(KEEP_S)
+    reservation.check()
+    rest, known = unsent(submission, reservation.known), reservation.known
+    try:
+        fates = fates_of(*_send_now(gateway.intake, rest)) if rest is not None else []
+    except BaseException:
+        reservation.release()
+        raise
+    fates = together(known, fates)
+    reservation.store(fates, stored.set)
+    stored.wait(KEEP_S)
+    return render(submission.records, fates, submission.shape, base)
+
+
+def _send_now(intake: Intake, submission: Submission) -> tuple[Delivery, Keeping | None]:
+    return _queue(intake, submission) if intake.must_queue(submission) else _produce(intake, submission)
+
+
+def _produce(intake: Intake, submission: Submission) -> tuple[Delivery, Keeping | None]:
     """Give the records to Kafka; those that it has not confirmed in time are written down before the answer."""
     confirmed, kept = threading.Event(), threading.Event()
     delivery = intake.open(submission, lambda delivery: confirmed.set())
@@ -149,21 +176,21 @@ def _produce(intake: Intake, submission: Submission, base: str) -> Answer:
         confirmed.wait(max(0.0, submission.wait_s - OVERDUE_S))
     late = delivery.unconfirmed()
     if not late or intake.spool is None:
-        return answer(delivery, submission.shape)
+        return delivery, None
     keeping = intake.spool.keep(delivery, late, under_way=True, asked=False, on_end=kept.set)
     kept.wait(KEEP_S)
     intake.spool.withdraw(keeping)
-    return answer(delivery, submission.shape, keeping, base=base)
+    return delivery, keeping
 
 
-def _queue(intake: Intake, submission: Submission, base: str) -> Answer:
+def _queue(intake: Intake, submission: Submission) -> tuple[Delivery, Keeping | None]:
     """Write the records down; then wait for their turn, unless the sender or an outage says not to."""
     spool = intake.spool
     assert spool is not None
     for _ in range(LEAVING_LOOKS):
         is_free = intake.way_is_free(submission)
         if is_free:
-            return _produce(intake, submission, base)
+            return _produce(intake, submission)
         if is_free is None:
             break
         time.sleep(LEAVING_S)
@@ -174,11 +201,11 @@ def _queue(intake: Intake, submission: Submission, base: str) -> Answer:
     keeping = spool.keep(delivery, records, under_way=False, asked=submission.is_async, on_end=kept.set)
     kept.wait(KEEP_S)
     if spool.withdraw(keeping):
-        return problem_answer(Problem.of(keeping.error or SpoolFailed(SLOW_DISK)))
+        raise keeping.error or SpoolFailed(SLOW_DISK)
     if keeping.is_kept and not submission.is_async and not spool.is_stalled(submission.topics):
         confirmed.wait(max(0.0, deadline - time.monotonic()))
     spool.forget(keeping)
-    return answer(delivery, submission.shape, keeping, base=base)
+    return delivery, keeping
 
 
 def _flush(gateway: Gateway) -> Answer:
