@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -13,17 +13,12 @@ from recado.errors import DeliveryUnknown, RecadoError
 from recado.gateway.problem import Problem, document, retry_after, status_of
 from recado.gateway.reader import Shape
 from recado.gateway.spool.keeping import Keeping
-from recado.kafka.delivery import Delivery, Position, Summary
+from recado.kafka.delivery import ACCEPTED, Delivery, Fate, Summary
 from recado.record import Outgoing
 
-__all__ = ["Answer", "Fate", "answer", "fates_of", "problem_answer", "render"]
+__all__ = ["Answer", "answer", "fates_of", "problem_answer"]
 
 _encode = msgspec.json.encode
-
-#: A record that is safe in the spool.
-_ACCEPTED = "accepted"
-
-Fate = Position | RecadoError | Literal["accepted"]
 
 _NOT_CONFIRMED = DeliveryUnknown("Kafka did not confirm in time. The record may still arrive, or may not.")
 
@@ -53,7 +48,7 @@ def answer(delivery: Delivery, shape: Shape, kept: Keeping | None = None, *, bas
     """
     if isinstance(delivery, Summary):
         return _summary(len(delivery.records), _missing(delivery, kept))
-    return render(delivery.records, fates_of(delivery, kept), shape, base)
+    return _render(delivery.records, fates_of(delivery, kept), shape, base)
 
 
 def fates_of(delivery: Delivery, kept: Keeping | None) -> list[Fate]:
@@ -63,7 +58,7 @@ def fates_of(delivery: Delivery, kept: Keeping | None) -> list[Fate]:
     return [_fate(fate, index, kept) for index, fate in enumerate(delivery.fates)]
 
 
-def render(records: Sequence[Outgoing], fates: Sequence[Fate], shape: Shape, base: str) -> Answer:
+def _render(records: Sequence[Outgoing], fates: Sequence[Fate], shape: Shape, base: str) -> Answer:
     """Say what became of each record, in the form of the request."""
     if shape is Shape.ONE:
         return _one(records[0], fates[0], base)
@@ -77,16 +72,16 @@ def render(records: Sequence[Outgoing], fates: Sequence[Fate], shape: Shape, bas
     return Answer(status, _JSON_HEADERS + retry_after(status), _encode(results))
 
 
-def _fate(fate: Position | RecadoError | None, index: int, kept: Keeping | None) -> Fate:
+def _fate(fate: Fate | None, index: int, kept: Keeping | None) -> Fate:
     if kept is not None and kept.holds(index, fate):
-        return "accepted"
+        return ACCEPTED
     return _NOT_CONFIRMED if fate is None else fate
 
 
 def _status(fate: Fate) -> int:
     if isinstance(fate, RecadoError):
         return status_of(fate)
-    return 202 if fate == _ACCEPTED else 200
+    return 202 if fate == ACCEPTED else 200
 
 
 def _one(record: Outgoing, fate: Fate, base: str) -> Answer:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from recado.errors import RecadoError, SpoolFailed
-from recado.gateway.answer import Answer, answer, fates_of, problem_answer, render
+from recado.gateway.answer import Answer, answer, fates_of, problem_answer
 from recado.gateway.budget import RECORD_BYTES
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import LEAST_REFRESH_S, Gateway, flush_answer
@@ -139,26 +139,25 @@ class Front:
             weight = reader.size + RECORD_BYTES * len(submission.records)
             budget.hold(weight - held)
             held = weight
-            given = await self._give(submission, _base(scope["path"], topic))
+            delivery, kept = await self._give(submission)
             metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
-            return given
+            return answer(delivery, submission.shape, kept, base=_base(scope["path"], topic))
         except RecadoError as error:
             return problem_answer(Problem.of(error))
         finally:
             budget.release(held)
 
-    async def _give(self, submission: Submission, base: str) -> Answer:
+    async def _give(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
         intake = self._gateway.intake
         is_fresh = True
         if intake.must_ask(submission):
             is_fresh = await self._refresh(submission.wait_s)
         intake.admit(submission, is_fresh=is_fresh)
         if submission.keys:
-            return await self._once(submission, base)
-        delivery, kept = await self._send_now(submission)
-        return answer(delivery, submission.shape, kept, base=base)
+            return await self._once(submission), None
+        return await self._send_now(submission)
 
-    async def _once(self, submission: Submission, base: str) -> Answer:
+    async def _once(self, submission: Submission) -> Delivery:
         """Send only what was not sent before, and remember what becomes of it before the answer."""
         waiting, once = self._waiting or self._started(), self._gateway.once
         taken = waiting.future(KEEP_S)
@@ -171,11 +170,11 @@ class Front:
         except BaseException:
             reservation.release()
             raise
-        fates = together(known, fates)
+        whole = together(submission, known, fates)
         stored = waiting.future(KEEP_S)
-        reservation.store(fates, partial(waiting.awake, stored))
+        reservation.store(whole.fates, partial(waiting.awake, stored))
         await stored
-        return render(submission.records, fates, submission.shape, base)
+        return whole
 
     async def _send_now(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
         if self._gateway.intake.must_queue(submission):

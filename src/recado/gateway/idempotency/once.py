@@ -10,10 +10,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from recado.errors import RecadoError, SpoolFailed
-from recado.gateway.answer import Fate
 from recado.gateway.idempotency.keys import Key
 from recado.gateway.idempotency.store import Answers, Conflict, InFlight
 from recado.gateway.problem import Problem
+from recado.kafka.delivery import Fate
 
 __all__ = ["Once", "Reservation"]
 
@@ -41,7 +41,7 @@ class Reservation:
             self._is_abandoned = True
             raise SpoolFailed("The disk does not answer, so the idempotency key was not kept and nothing was sent.")
 
-    def store(self, fates: Sequence[Fate], on_end: Callable[[], None]) -> None:
+    def store(self, fates: Sequence[Fate | None], on_end: Callable[[], None]) -> None:
         """Remember the fates, one for each of the request's records; release the keys of those that are in neither."""
         self._once.do(lambda answers, now_ms: self._store(answers, fates), on_end)
 
@@ -65,7 +65,7 @@ class Reservation:
         self.is_reserved = False
         self._error = SpoolFailed(f"Idempotency keys cannot be kept ({error}), so nothing was sent.")
 
-    def _store(self, answers: Answers, fates: Sequence[Fate]) -> None:
+    def _store(self, answers: Answers, fates: Sequence[Fate | None]) -> None:
         for key in self.keys:
             of_key = [fates[index] for index in key.indices]
             if any(isinstance(fate, RecadoError) for fate in of_key):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from recado.gateway.answer import Fate
 from recado.gateway.reader import Submission
+from recado.kafka.delivery import Delivery, Fate
 
 __all__ = ["together", "unsent"]
 
@@ -21,7 +21,10 @@ def unsent(submission: Submission, known: Mapping[int, Fate]) -> Submission | No
     return submission._replace(records=records, topics=Counter(record.topic for record in records))
 
 
-def together(known: Mapping[int, Fate], new: Sequence[Fate]) -> list[Fate]:
-    """The fates of all records in their order."""
+def together(submission: Submission, known: Mapping[int, Fate], new: Sequence[Fate]) -> Delivery:
+    """The request's records with the fates of all, in their order."""
     rest = iter(new)
-    return [known[index] if index in known else next(rest) for index in range(len(known) + len(new))]
+    whole = Delivery(submission.records, lambda delivery: None)
+    whole.fates = [known[index] if index in known else next(rest) for index in range(len(submission.records))]
+    whole.outstanding = 0
+    return whole

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from recado.gateway.answer import Fate
 from recado.gateway.idempotency.keys import Key
 from recado.gateway.idempotency.owners import Owner
+from recado.kafka.delivery import ACCEPTED, Fate
 
 __all__ = ["Answers", "Conflict", "InFlight"]
 
@@ -85,7 +85,7 @@ class Answers:
                 if digest != key.digest:
                     raise Conflict(key)
                 if fates is not None:
-                    found = [tuple(fate) if fate else "accepted" for fate in _fates.decode(fates)]
+                    found = [tuple(fate) if fate else ACCEPTED for fate in _fates.decode(fates)]
                     known.update(zip(key.indices, found, strict=True))  # type: ignore[arg-type]  # three integers
                     continue
                 if at_ms + MAX_FLIGHT_MS > now_ms and self._owner.is_alive(owner):
@@ -97,7 +97,7 @@ class Answers:
         )
         return known
 
-    def store(self, key: Key, fates: Sequence[Fate]) -> None:
+    def store(self, key: Key, fates: Sequence[Fate | None]) -> None:
         """Remember what became of a key's records."""
         encoded = msgspec.msgpack.encode([list(fate) if isinstance(fate, tuple) else [] for fate in fates])
         self._db.execute("UPDATE answers SET fates = ? WHERE name = ?", (encoded, key.name))
