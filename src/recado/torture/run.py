@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from recado.embedded import ProgressCallback
@@ -158,6 +159,9 @@ def _strike(plan: Plan, stage: Stage, load: Load, watch: Watch, *, spool: bool) 
             watch.tick(f"{elapsed_s:5.0f} of {plan.seconds:.0f} s  {doing}  {_told(load.statuses)}")
             time.sleep(min(TICK_S, left_s))
 
+    def hold_for(doing: str, seconds: float) -> None:
+        hold_until(stage.clock.now() + seconds, doing)
+
     for number, fault in enumerate(plan.faults, 1):
         title = f"{number}/{len(plan.faults)} {_title(fault)}"
         if (reason := _impossible(fault, stage, spool=spool)) is not None:
@@ -165,7 +169,7 @@ def _strike(plan: Plan, stage: Stage, load: Load, watch: Watch, *, spool: bool) 
             continue
         hold_until(began_s + fault.at_s, "quiet")
         struck_s, before = stage.clock.now(), Counter(load.statuses)
-        inflict(fault, stage, lambda lasts_s, t=title: hold_until(stage.clock.now() + lasts_s, t))  # type: ignore[misc]
+        inflict(fault, stage, partial(hold_for, title))
         took_s = stage.clock.now() - struck_s
         watch.say(f"{struck_s - began_s:6.1f} s  {title}, over after {took_s:.1f} s  {_told(load.statuses - before)}")
     hold_until(began_s + plan.seconds, "quiet")
