@@ -130,7 +130,11 @@ def _watched(plan: Plan, terms: Terms) -> Report:
             line.clear()
             click.echo(text, err=True)
 
-        return run(plan, terms, Watch(say=say, tick=line.show, kafka=kafka))
+        try:
+            return run(plan, terms, Watch(say=say, tick=line.show, kafka=kafka))
+        except BaseException:
+            say(f"The run did not come to its end; what it wrote so far is in {terms.folder}")
+            raise
 
 
 def _show(report: Report) -> None:

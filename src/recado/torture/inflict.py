@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recado.torture.plan import Fault
+from recado.torture.programs import Gateway
 from recado.torture.stage import Stage
 
 __all__ = ["inflict"]
@@ -84,15 +85,23 @@ def _stop_gateway(fault: Fault, stage: Stage, hold: Hold) -> None:
 
 
 def _kill_both(fault: Fault, stage: Stage, hold: Hold) -> None:
-    """The worst hour of a spool: what it accepted while Kafka was away must outlive its own death."""
+    """The worst hour of a spool: what it accepted must outlive its own death, while Kafka is away and once it is back.
+
+    The second death comes while the spool is being emptied: what was sent and not yet struck off comes twice.
+    """
     gateway = stage.gateway(fault.target)
     _kill_all_brokers(stage)
     hold(fault.lasts_s / 2)
+    _die_and_rise(gateway, fault, stage)
+    hold(fault.lasts_s / 2)
+    stage.kafka.start()
+    _die_and_rise(gateway, fault, stage)
+
+
+def _die_and_rise(gateway: Gateway, fault: Fault, stage: Stage) -> None:
     with stage.out(gateway, fault.kind):
         gateway.kill()
         gateway.start()
-    hold(fault.lasts_s / 2)
-    stage.kafka.start()
 
 
 def _full_disk(fault: Fault, stage: Stage, hold: Hold) -> None:

@@ -35,7 +35,11 @@ FAULTS = {
         Kind("kill-gateway", "SIGKILL a gateway and start it again", target="gateway"),
         Kind("restart-gateway", "SIGTERM a gateway, wait for its end, start it again", target="gateway"),
         Kind("stop-gateway", "SIGSTOP a gateway, then SIGCONT", target="gateway"),
-        Kind("kill-both", "SIGKILL every broker, then a gateway, which starts while Kafka is away", target="gateway"),
+        Kind(
+            "kill-both",
+            "SIGKILL every broker and a gateway, and the gateway again when Kafka is back",
+            target="gateway",
+        ),
         Kind(
             "full-disk",
             "fill the disk of a gateway's spool, SIGKILL every broker; then undo both",

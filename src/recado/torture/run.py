@@ -215,4 +215,5 @@ def _title(fault: Fault) -> str:
 
 def _told(statuses: Counter[int]) -> str:
     """Counts by status, as a person reads them."""
-    return " · ".join(f"{status or 'no answer'} {count}" for status, count in sorted(dict(statuses).items()))
+    told = " · ".join(f"{status or 'none'} {count}" for status, count in sorted(dict(statuses).items()))
+    return f"answers: {told or 'not one'}"
