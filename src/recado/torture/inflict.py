@@ -105,14 +105,17 @@ def _die_and_rise(gateway: Gateway, fault: Fault, stage: Stage) -> None:
 
 
 def _full_disk(fault: Fault, stage: Stage, hold: Hold) -> None:
-    disk = stage.disks[fault.target]
+    """What a full disk took nevertheless (202) must be there when its gateway dies before anything is forwarded."""
+    disk, gateway = stage.disks[fault.target], stage.gateway(fault.target)
     assert not isinstance(disk, str)  # the run leaves this fault out where there is none
+    # In this order: a spool that is being emptied would make room by itself.
+    _kill_all_brokers(stage)
     disk.fill()
-    try:
-        _kill_all_brokers(stage)
-        hold(fault.lasts_s)
-    finally:
+    hold(fault.lasts_s)
+    with stage.out(gateway, fault.kind):
+        gateway.kill()
         disk.make_room()
+        gateway.start()
     stage.kafka.start()
 
 

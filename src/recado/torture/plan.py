@@ -42,7 +42,7 @@ FAULTS = {
         ),
         Kind(
             "full-disk",
-            "fill the disk of a gateway's spool, SIGKILL every broker; then undo both",
+            "SIGKILL every broker, fill the disk of a gateway's spool, SIGKILL the gateway; then undo all",
             target="gateway",
         ),
     )
