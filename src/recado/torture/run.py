@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from recado.embedded import ProgressCallback
-from recado.torture.history import History
+from recado.torture.history import History, Request
 from recado.torture.inflict import inflict
 from recado.torture.judge import Ending, Judgement, judge
 from recado.torture.plan import Fault, Plan
@@ -109,16 +109,17 @@ def run(plan: Plan, terms: Terms, watch: Watch) -> Report:
             clock=clock,
             progress=watch.kafka,
         ) as stage:
-            spool, statuses, endings = _torment(plan, terms, stage, watch)
+            spool, endings = _torment(plan, terms, stage, watch)
             watch.tick("Reading the topic back with Kafka's own tools")
             found = read_topic(surroundings, TOPIC, terms.folder / "found.jsonl")
+        statuses = Counter(entry.status for entry in history.entries if isinstance(entry, Request))
         judgement = judge(history.entries, found, endings)
     if judgement.passed and not terms.keep:
         _clear(stage)
     return Report(plan, judgement, statuses, spool, terms.folder, history.path, time.monotonic() - began)
 
 
-def _torment(plan: Plan, terms: Terms, stage: Stage, watch: Watch) -> tuple[bool, Counter[int], list[Ending]]:
+def _torment(plan: Plan, terms: Terms, stage: Stage, watch: Watch) -> tuple[bool, list[Ending]]:
     targets = [Target(gateway.number, gateway.port, DEFAULT_WAIT_S) for gateway in stage.gateways]
     spool = _has_spool(stage, targets[0])
     if not spool:
@@ -138,7 +139,7 @@ def _torment(plan: Plan, terms: Terms, stage: Stage, watch: Watch) -> tuple[bool
     finally:
         watch.tick("Waiting for the last answers")
         load.stop()
-    return spool, load.statuses, _finish(stage, watch)
+    return spool, _finish(stage, watch)
 
 
 def _has_spool(stage: Stage, target: Target) -> bool:
