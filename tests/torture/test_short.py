@@ -73,6 +73,8 @@ def test_an_interrupted_run_leaves_no_process_behind(tmp_path, number):
             running.kill()
             running.wait(10)
     eventually(lambda: processes_of(tmp_path) == [], why=lambda: str(processes_of(tmp_path)))
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+    assert "what it wrote so far is in" in log.read_text()
 
 
 def _size(folder: Path) -> int:

@@ -24,14 +24,14 @@ class Fate(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Sent(msgspec.Struct, frozen=True):
+class Sent(msgspec.Struct, frozen=True, gc=False):
     """A record as it was sent: the ``number`` counts the records of its key, from 1."""
 
     key: str
     number: int
 
 
-class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
+class Answered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What the answer said of a record; position only where it was delivered."""
 
     fate: Fate
