@@ -51,9 +51,12 @@ FAULTS = {
 #: Share of a fault's span for which it lasts; the rest is quiet, for what was kept to get through.
 LASTS_SHARE = (0.3, 0.55)
 
-#: Shortest and longest span from one fault to the next, in seconds: less and a broker is not back, more and a run
-#: of minutes shows little.
-SPAN_S = (4.0, 16.0)
+#: Shortest span from one fault to the next, in seconds: less and a single broker is not back.
+SHORTEST_SPAN_S = 4.0
+
+#: Longest span, in seconds, for one broker and for several: more and a run of minutes shows little. Of three brokers
+#: each took 10 to 20 s to take part again, on two cores.
+LONGEST_SPAN_S = (16.0, 30.0)
 
 #: Quiet before the first fault, in seconds: a record or two should be there to lose.
 LEAD_S = 1.0
@@ -101,7 +104,8 @@ def make_plan(*, seed: int, seconds: float, brokers: int, gateways: int, kinds: 
 def _schedule(
     chance: random.Random, seconds: float, kinds: Sequence[str], brokers: int, gateways: int
 ) -> Iterable[Fault]:
-    span_s = min(max(SPAN_S[0], (seconds - LEAD_S) / len(kinds)), SPAN_S[1])
+    longest_s = LONGEST_SPAN_S[brokers > 1]
+    span_s = min(max(SHORTEST_SPAN_S, (seconds - LEAD_S) / len(kinds)), longest_s)
     at_s = LEAD_S
     while True:
         for name in chance.sample(kinds, len(kinds)):

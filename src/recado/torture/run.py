@@ -31,6 +31,10 @@ DEFAULT_WAIT_S = 5.0
 #: How long the last flush may take, in seconds: everything that was kept while Kafka was away gets through.
 FLUSH_S = 120
 
+#: Least quiet between two faults, in seconds, also when the run is behind its plan: that everything works again, and
+#: the spool is empty, is a state that the next fault should meet, too.
+QUIET_S = 3.0
+
 #: How often the one who watches is told how far it is, in seconds.
 TICK_S = 0.2
 
@@ -164,6 +168,7 @@ def _strike(plan: Plan, stage: Stage, load: Load, watch: Watch, *, spool: bool) 
         hold_until(stage.clock.now() + seconds, doing)
 
     struck: set[str] = set()
+    over_s = float("-inf")
     for number, fault in enumerate(plan.faults, 1):
         title = f"{number}/{len(plan.faults)} {_title(fault)}"
         if (reason := _impossible(fault, stage, spool=spool)) is not None:
@@ -175,11 +180,12 @@ def _strike(plan: Plan, stage: Stage, load: Load, watch: Watch, *, spool: bool) 
             watch.say(f"{title}: left out, the time is over")
             continue
         struck.add(fault.kind)
-        hold_until(began_s + fault.at_s, "quiet")
+        hold_until(max(began_s + fault.at_s, over_s + QUIET_S), "quiet")
         struck_s, before = stage.clock.now(), Counter(load.statuses)
         inflict(fault, stage, partial(hold_for, title))
-        took_s = stage.clock.now() - struck_s
-        watch.say(f"{struck_s - began_s:6.1f} s  {title}, over after {took_s:.1f} s  {_told(load.statuses - before)}")
+        over_s = stage.clock.now()
+        answers = _told(load.statuses - before)
+        watch.say(f"{struck_s - began_s:6.1f} s  {title}, over after {over_s - struck_s:.1f} s  {answers}")
     hold_until(began_s + plan.seconds, "quiet")
 
 
