@@ -48,13 +48,14 @@ class Stage:
         self.surroundings.tool("configs", ["--alter", *entity, "--add-config", setting])
 
     @contextmanager
-    def out(self, gateway: Gateway, why: str) -> Iterator[None]:
-        """Write down that a gateway is out while the block lasts."""
+    def out(self, gateway: Gateway, why: str) -> Iterator[list[str]]:
+        """Write down that a gateway is out while the block lasts, with what the block adds to the list it is given."""
+        words = [why]
         from_s = self.clock.now()
         try:
-            yield
+            yield words
         finally:
-            self.history.add(Outage(gateway.number, why, from_s, self.clock.now()))
+            self.history.add(Outage(gateway.number, ", ".join(words), from_s, self.clock.now()))
 
 
 @contextmanager
