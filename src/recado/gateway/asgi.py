@@ -220,7 +220,7 @@ class Front:
         await kept
         if spool.withdraw(keeping):
             raise keeping.error or SpoolFailed(SLOW_DISK)
-        if keeping.is_kept and not submission.is_async and not spool.is_stalled(submission.topics):
+        if keeping.is_kept and intake.is_worth_waiting(submission):
             await confirmed
         spool.forget(keeping)
         return delivery, keeping
