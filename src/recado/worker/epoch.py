@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recado.record import TopicPartition
-from recado.worker.offsets import OffsetTracker
+from recado.outcomes.offsets import OffsetTracker
 
 __all__ = ["Epoch", "Stop"]
 
