@@ -8,7 +8,7 @@ for in memory. It never lands early. The gateway's ``deliver_at`` and a worker's
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -84,19 +84,19 @@ LONGEST_PARK = 4
 class Ticket(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Where a delayed record wants to go, and when; it travels in the header ``recado-delay``."""
 
-    due_ms: int
+    due_ms: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
     topic: str
-    partition: int = -1
+    partition: Annotated[int, msgspec.Meta(ge=-1, lt=2**31)] = -1
     #: The record's timestamp in its target; 0 is the time of landing.
-    timestamp_ms: int = 0
+    timestamp_ms: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 0
     #: How often it could not land.
-    tries: int = 0
+    tries: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Delayed(Outgoing, frozen=True, gc=False):
     """A record on its way into a delay topic: ``topic``, ``headers`` and ``timestamp_ms`` are those it has there."""
 
-    #: Where and when it lands; ``due_ms`` is 0 for a record that was due long ago and is parked.
+    #: Where and when it lands.
     target: str = ""
     target_partition: int = -1
     due_ms: int = 0
@@ -186,9 +186,7 @@ def opened(headers: Headers | list[tuple[str, bytes | None]] | None) -> Ticket |
 
 def land(ticket: Ticket, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> Outgoing:
     """The record for the target, as its sender made it; ``headers`` are those in the delay topic."""
-    return Outgoing(
-        ticket.topic, value, _id(headers), key, headers[1:], ticket.partition, ticket.timestamp_ms
-    )
+    return Outgoing(ticket.topic, value, _id(headers), key, headers[1:], ticket.partition, ticket.timestamp_ms)
 
 
 def hop(
