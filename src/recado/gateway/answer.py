@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from recado.errors import DeliveryUnknown, RecadoError
+from recado.gateway.delaying import accepted, destination, success_status
 from recado.gateway.problem import Problem, document, retry_after, status_of
 from recado.gateway.reader import Shape
 from recado.kafka.delivery import Delivery, Position, Summary
+from recado.outcomes.delay import Delayed
 from recado.record import Outgoing
 
 __all__ = ["Answer", "answer", "problem_answer"]
@@ -45,8 +47,11 @@ def answer(delivery: Delivery, shape: Shape) -> Answer:
     if isinstance(delivery, Summary):
         return _summary(delivery)
     fates = [_NOT_CONFIRMED if fate is None else fate for fate in delivery.fates]
-    statuses = {200 if isinstance(fate, tuple) else status_of(fate) for fate in fates}
-    results = [_result(record, fate) for record, fate in zip(delivery.records, fates, strict=True)]
+    pairs = list(zip(delivery.records, fates, strict=True))
+    statuses = {success_status(r) if isinstance(fate, tuple) else status_of(fate) for r, fate in pairs}
+    results = [_result(record, fate) for record, fate in pairs]
+    if shape is Shape.SUMMARY:
+        return _counted(results, statuses)
     status = statuses.pop() if len(statuses) == 1 else 207
     if shape is Shape.LINES:
         return Answer(status, _LINES_HEADERS + retry_after(status), b"\n".join(map(_encode, results)) + b"\n")
@@ -57,12 +62,14 @@ def _one(record: Outgoing, fate: Position | RecadoError | None) -> Answer:
     if fate is None or isinstance(fate, DeliveryUnknown):
         return Answer(504, _JSON_HEADERS, _encode(_result(record, fate or _NOT_CONFIRMED)))
     if isinstance(fate, RecadoError):
-        return problem_answer(Problem.of(fate, id=record.id, topic=record.topic))
-    return Answer(200, _JSON_HEADERS, _encode(_result(record, fate)))
+        return problem_answer(Problem.of(fate, id=record.id, topic=destination(record)[0]))
+    return Answer(success_status(record), _JSON_HEADERS, _encode(_result(record, fate)))
 
 
 def _result(record: Outgoing, fate: Position | RecadoError) -> dict[str, Any]:
     if isinstance(fate, tuple):
+        if isinstance(record, Delayed):
+            return accepted(record)
         partition, offset, timestamp_ms = fate
         return {
             "status": "delivered",
@@ -73,7 +80,22 @@ def _result(record: Outgoing, fate: Position | RecadoError) -> dict[str, Any]:
             "timestamp": timestamp_ms,
         }
     status = "unknown" if isinstance(fate, DeliveryUnknown) else "failed"
-    return {"status": status, "id": record.id, "topic": record.topic, "code": fate.code, "detail": str(fate)}
+    topic, _ = destination(record)
+    return {"status": status, "id": record.id, "topic": topic, "code": fate.code, "detail": str(fate)}
+
+
+def _counted(results: list[dict[str, Any]], statuses: set[int]) -> Answer:
+    """The summary of many of which some were delayed."""
+    words = Counter(result["status"] for result in results)
+    body: dict[str, Any] = {
+        "status": next(iter(words)) if len(words) == 1 else "mixed",
+        "records": len(results),
+        **{word: words[word] for word in ("delivered", "accepted", "failed", "unknown")},
+    }
+    if errors := Counter((result["code"], result["detail"]) for result in results if "code" in result):
+        body["errors"] = [{"code": c, "detail": d, "records": n} for (c, d), n in errors.most_common(10)]
+    status = statuses.pop() if len(statuses) == 1 else 207
+    return Answer(status, _SUMMARY_HEADERS + retry_after(status), _encode(body))
 
 
 def _summary(summary: Summary) -> Answer:

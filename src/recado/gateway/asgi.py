@@ -49,7 +49,7 @@ class Front:
         self._live = {f"{prefix}/health/live" for prefix in prefixes}
         self._waiting: Waiting | None = None
         self._catalog = ThreadPoolExecutor(1, thread_name_prefix="recado-catalog")
-        self._refreshing: asyncio.Future[bool] | None = None
+        self._refreshing: asyncio.Future[None] | None = None
         #: Requests being answered now; a shutdown waits for them.
         self.in_flight = 0
 
@@ -129,7 +129,7 @@ class Front:
         """Ask Kafka for its topics, for the requests that name one not yet known; no longer than a request waits."""
         if self._refreshing is None:
             loop = asyncio.get_running_loop()
-            self._refreshing = loop.run_in_executor(self._catalog, self._gateway.intake.topics.refresh)
+            self._refreshing = loop.run_in_executor(self._catalog, self._gateway.intake.refresh)
         refreshing = self._refreshing
         try:
             await asyncio.wait_for(asyncio.shield(refreshing), wait_s or LEAST_REFRESH_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -12,7 +13,9 @@ from recado.gateway.answer import Answer
 from recado.gateway.envelope import invalid
 from recado.gateway.intake import Intake
 from recado.gateway.parse import parse_query
-from recado.kafka.abstract import Producer, Topics
+from recado.kafka.abstract import Clients, Producer, Topics
+from recado.kafka.clients import ClusterClients
+from recado.outcomes.delay_service import DelayService
 from recado.settings import Settings
 
 __all__ = ["LEAST_REFRESH_S", "Connect", "Gateway", "flush_answer"]
@@ -27,15 +30,22 @@ MAX_FLUSH_S = 3600.0
 #: A request that waits for nothing still gives an unknown topic so much time to be found, in seconds.
 LEAST_REFRESH_S = 0.5
 
+#: What the delay line may take to leave its group though no time is left, in seconds: others wait for its partitions.
+LEAST_LEAVE_S = 2.0
+
 _JSON = [(b"content-type", b"application/json")]
 
 
 class Gateway:
     """Shared by the Flask routes and the ASGI front. Thread-safe; connects on first use, anew after a fork."""
 
-    def __init__(self, settings: Settings, *, connect: Connect) -> None:
+    def __init__(
+        self, settings: Settings, *, connect: Connect, clients: Callable[[Settings], Clients] = ClusterClients
+    ) -> None:
         self.settings = settings
         self._connect = connect
+        self._clients = clients
+        self._delays: DelayService | None = None
         self._lock = threading.Lock()
         self._intake: Intake | None = None
         # A producer's threads do not survive a fork: the child connects anew.
@@ -52,12 +62,18 @@ class Gateway:
         with self._lock:
             if self._intake is None:
                 producer, topics = self._connect(self.settings)
-                self._intake = Intake(producer=producer, topics=topics)
+                self._delays = DelayService(
+                    clients=self._clients(self.settings),
+                    catalog=topics,
+                    max_record_bytes=self.settings.max_record_bytes,
+                )
+                self._delays.start()
+                self._intake = Intake(producer=producer, topics=topics, delays=self._delays.topics)
             return self._intake
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._intake = None
+        self._intake = self._delays = None
 
     def live(self) -> Answer:
         """The process answers: that is all that live means."""
@@ -89,13 +105,20 @@ class Gateway:
 
     def refresh_topics(self, wait_s: float) -> None:
         """Ask Kafka for its topics, and wait ``wait_s`` at most (a moment at least) for its answer."""
-        asking = threading.Thread(target=self.intake.topics.refresh, name="recado-refresh", daemon=True)
+        asking = threading.Thread(target=self.intake.refresh, name="recado-refresh", daemon=True)
         asking.start()
         asking.join(wait_s or LEAST_REFRESH_S)
 
     def close(self, timeout_s: float) -> int:
         """Wait for what is outstanding; return how many records were given up unconfirmed."""
-        return self._intake.close(timeout_s) if self._intake is not None else 0
+        if self._intake is None or self._delays is None:
+            return 0
+        # Both end at the same time: the line only moves what Kafka has already, so neither waits for the other.
+        self._delays.stop()
+        deadline = time.monotonic() + timeout_s
+        left = self._intake.close(timeout_s)
+        self._delays.join(max(LEAST_LEAVE_S, deadline - time.monotonic()))
+        return left
 
 
 def flush_answer(delivered: int, pending: int) -> Answer:

@@ -9,11 +9,14 @@ from functools import partial
 from operator import attrgetter
 
 from recado.errors import DeliveryUnknown, KafkaUnreachable, NotAllowed, RecadoError, UnknownTopic
+from recado.gateway.delaying import any_delayed, count_accepted, destination, destinations
 from recado.gateway.envelope import invalid
 from recado.gateway.problem import Problem
 from recado.gateway.reader import Shape, Submission
 from recado.kafka.abstract import Producer, Topics
 from recado.kafka.delivery import Delivery, Summary
+from recado.outcomes.delay import Delayed, is_delay_topic
+from recado.outcomes.delay_topics import DelayTopics
 from recado.record import Outgoing
 from recado.telemetry import metrics
 
@@ -28,8 +31,9 @@ DELIVERED = "delivered"
 class Intake:
     """Everything between a parsed request and the producer. Thread-safe; never blocks but where it says so."""
 
-    def __init__(self, *, producer: Producer, topics: Topics) -> None:
+    def __init__(self, *, producer: Producer, topics: Topics, delays: DelayTopics) -> None:
         self.topics = topics
+        self._delays = delays
         self.producer = producer
         self._open: set[Delivery] = set()
         #: Records delivered since this gateway started.
@@ -46,7 +50,16 @@ class Intake:
         if not self.topics.reachable:
             return False
         known = self.topics.partitions
+        if any_delayed(submission.topics):
+            wanted = {record.topic for record in submission.records if isinstance(record, Delayed)}
+            missing = [topic for topic in sorted(wanted) if self._delays.want(topic)]
+            return bool(missing) or any(known(topic) is None for topic in destinations(submission.records))
         return any(known(topic) is None for topic in submission.topics)
+
+    def refresh(self) -> None:
+        """Create the delay topics that records need, and ask Kafka for its topics. Blocks for some seconds at most."""
+        self._delays.make()
+        self.topics.refresh()
 
     def admit(self, submission: Submission) -> None:
         """Refuse what must not or cannot go to Kafka. Raises Problem, KafkaUnreachable, UnknownTopic, NotAllowed."""
@@ -55,7 +68,7 @@ class Intake:
         records = submission.records
         if len(records) == 1:
             self._admit(records[0], {})
-        elif max(map(_partition, records)) >= 0:
+        elif max(map(_partition, records)) >= 0 or any_delayed(submission.topics):
             for index, record in enumerate(records):
                 self._admit(record, {"index": index})
         else:
@@ -64,20 +77,26 @@ class Intake:
                 self._admit(records[index], {"index": index})
 
     def _admit(self, record: Outgoing, where: dict[str, int]) -> None:
-        if record.topic.startswith("__"):
-            error = NotAllowed(f"topic: {record.topic} is Kafka's own; nobody writes there over HTTP.")
+        topic, partition = destination(record)
+        if topic.startswith("__") or is_delay_topic(topic):
+            owner = "recado" if is_delay_topic(topic) else "Kafka"
+            error = NotAllowed(f"topic: {topic} is {owner}'s own; nobody writes there over HTTP.")
             raise Problem.of(error, field="topic", **where)
-        count = self.topics.partitions(record.topic)
+        count = self.topics.partitions(topic)
         if count is None:
-            hint = f"Create it with: recado kafka topics --create --topic {record.topic} --partitions 3"
-            raise Problem.of(UnknownTopic(f"topic: {record.topic} does not exist. {hint}"), field="topic", **where)
-        if record.partition >= count:
-            detail = f"{record.partition} is not one of the {count} partitions (0 to {count - 1}) of {record.topic}."
+            hint = f"Create it with: recado kafka topics --create --topic {topic} --partitions 3"
+            raise Problem.of(UnknownTopic(f"topic: {topic} does not exist. {hint}"), field="topic", **where)
+        if partition >= count:
+            detail = f"{partition} is not one of the {count} partitions (0 to {count - 1}) of {topic}."
             raise invalid("partition", detail, **where)
+        if isinstance(record, Delayed):
+            self._delays.check(record.topic)
 
     def open(self, submission: Submission, on_complete: Callable[[Delivery], None]) -> Delivery:
         """Take the records in; ``on_complete`` is called on the reporting thread with the last fate."""
-        kind = Summary if submission.shape is Shape.SUMMARY else Delivery
+        # A summary of delayed records tells those from delivered ones, so it needs every fate.
+        short = submission.shape is Shape.SUMMARY and not any_delayed(submission.topics)
+        kind = Summary if short else Delivery
         delivery = kind(submission.records, partial(self._close, on_complete, submission.topics))
         self._open.add(delivery)
         return delivery
@@ -101,6 +120,8 @@ class Intake:
     def _close(self, on_complete: Callable[[Delivery], None], topics: dict[str, int], delivery: Delivery) -> None:
         self._open.discard(delivery)
         self._count(delivery, topics)
+        if any_delayed(topics):
+            count_accepted(delivery)
         on_complete(delivery)
 
     def _add(self, delivered: int) -> None:
