@@ -10,15 +10,11 @@ import jinja2
 import msgspec
 
 from recado.gateway.cloudevents import BATCH, STRUCTURED
+from recado.gateway.openapi_schemas import COUNT, DELAY, DELIVER_AT, ID, TEXT, TOPIC, schemas
 from recado.gateway.parse import JSON, MAX_RECORDS, NDJSON
 from recado.gateway.problem import MEDIA_TYPE
 
 __all__ = ["docs_page", "openapi"]
-
-_ID = {"type": "string", "pattern": "^[\\x21-\\x7e]{1,200}$", "description": "Default: a new UUIDv7."}
-_TOPIC = {"type": "string", "pattern": "^[a-zA-Z0-9._-]{1,249}$"}
-_COUNT = {"type": "integer", "minimum": 0}
-_TEXT = {"type": "string"}
 
 #: Every status that a route may answer, and what it means; the tables below pick from it.
 _MEANINGS = {
@@ -68,7 +64,7 @@ def _description(topic: str, prefix: str) -> dict[str, Any]:
             "/openapi.json": {"get": _get("openapi", "This description", "OpenAPI 3.1.")},
             "/docs": {"get": _get("docs", "This description for people", "A page.", "text/html")},
         },
-        "components": {"schemas": _schemas(topic)},
+        "components": {"schemas": schemas(topic)},
     }
 
 
@@ -107,11 +103,13 @@ def _send_raw(topic: str) -> dict[str, Any]:
             "CloudEvents 1.0 in binary, structured and batch mode land by the CloudEvents Kafka binding."
         ),
         "parameters": [
-            {"name": "topic", "in": "path", "required": True, "schema": _TOPIC, "example": topic},
-            query("key", _TEXT, "The record's key, as UTF-8."),
-            query("partition", _COUNT, "One partition; by default the key decides."),
-            query("timestamp", _TEXT, "Milliseconds since 1970, or ISO 8601 with an offset."),
-            query("id", _ID, "The record's id; by default a new UUIDv7."),
+            {"name": "topic", "in": "path", "required": True, "schema": TOPIC, "example": topic},
+            query("key", TEXT, "The record's key, as UTF-8."),
+            query("partition", COUNT, "One partition; by default the key decides."),
+            query("timestamp", TEXT, "Milliseconds since 1970, or ISO 8601 with an offset."),
+            query("id", ID, "The record's id; by default a new UUIDv7."),
+            query("deliver_at", TEXT, DELIVER_AT),
+            query("delay", DELAY, "As in JSON; not together with deliver_at."),
             _PREFER,
             _ENCODING,
             _TRACE,
@@ -153,7 +151,7 @@ def _ready() -> dict[str, Any]:
 
 
 def _get(name: str, summary: str, description: str, media_type: str = JSON) -> dict[str, Any]:
-    content = {media_type: {"schema": {"type": "object"} if media_type == JSON else _TEXT}}
+    content = {media_type: {"schema": {"type": "object"} if media_type == JSON else TEXT}}
     return {
         "operationId": name,
         "summary": summary,
@@ -163,10 +161,12 @@ def _get(name: str, summary: str, description: str, media_type: str = JSON) -> d
 
 def _send_responses(*refusals: str) -> dict[str, Any]:
     results = {"oneOf": [_ref("Delivered"), {"type": "array", "items": _ref("Result")}, _ref("Summary")]}
+    later = {"oneOf": [_ref("Accepted"), {"type": "array", "items": _ref("Accepted")}, _ref("Summary")]}
     many = {"oneOf": [{"type": "array", "items": _ref("Result")}, _ref("Summary")]}
     unknown = {"oneOf": [_ref("Result"), {"type": "array", "items": _ref("Result")}, _ref("Summary")]}
     return {
         "200": _content("All in-sync replicas have every record.", results, NDJSON),
+        "202": _content("Every record is delayed and in Kafka: it lands in its topic when it is due.", later, NDJSON),
         "207": _content("Many were sent with different fates: each result carries its own.", many, NDJSON),
         **{status: _refusal(status) for status in refusals},
         "504": _content("Kafka did not confirm in time: it may still arrive.", unknown, NDJSON),
@@ -200,70 +200,12 @@ def _ref(name: str) -> dict[str, Any]:
 
 
 def _header(name: str, description: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "schema": _TEXT, "description": description}
+    return {"name": name, "in": "header", "schema": TEXT, "description": description}
 
 
 _PREFER = _header("Prefer", "`wait=N`: seconds to wait for Kafka's confirmation. `return=minimal`: one summary.")
 _ENCODING = _header("Content-Encoding", "`gzip` or `zstd`.")
 _TRACE = _header("traceparent", "W3C trace context; goes on into the records' headers.")
-
-
-def _object(required: list[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "required": required, "properties": properties}
-
-
-def _optional(schema: dict[str, Any]) -> dict[str, Any]:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def _schemas(topic: str) -> dict[str, Any]:
-    place = {"id": _TEXT, "topic": _TOPIC, "partition": _COUNT, "offset": _COUNT, "timestamp": _COUNT}
-    return {
-        "Record": {
-            **_object(
-                ["message"],
-                message={
-                    "description": "A string becomes its UTF-8 bytes, other JSON its compact form, null a tombstone."
-                },
-                topic=_optional({**_TOPIC, "default": topic}),
-                key=_optional(_TEXT),
-                headers=_optional({"type": "object", "additionalProperties": _TEXT}),
-                partition=_optional(_COUNT),
-                timestamp={"type": ["integer", "string", "null"], "minimum": 1, "description": "ms, or ISO 8601."},
-                id=_optional(_ID),
-            ),
-            "additionalProperties": False,
-        },
-        "Delivered": _object([*place, "status"], status={"const": "delivered"}, **place),
-        "Result": _object(
-            ["status", "id", "topic"],
-            status={"enum": ["delivered", "failed", "unknown"]},
-            **place,
-            code=_TEXT,
-            detail=_TEXT,
-        ),
-        "Summary": _object(
-            ["status", "records", "delivered", "failed", "unknown"],
-            status={"enum": ["delivered", "failed", "unknown", "mixed"]},
-            **dict.fromkeys(["records", "delivered", "failed", "unknown"], _COUNT),
-            errors={"type": "array", "items": _object(["code", "detail", "records"])},
-        ),
-        "Flushed": _object(
-            ["status", "delivered", "pending"], status={"const": "flushed"}, delivered=_COUNT, pending=_COUNT
-        ),
-        "Ready": _object(["status", "reasons"], status=_TEXT, reasons={"type": "array", "items": {"type": "object"}}),
-        "Problem": _object(
-            ["title", "status", "detail", "code"],
-            type=_TEXT,
-            title=_TEXT,
-            status={"type": "integer"},
-            detail=_TEXT,
-            code=_TEXT,
-            field=_TEXT,
-            line=_COUNT,
-            index=_COUNT,
-        ),
-    }
 
 
 _PAGE = """<!doctype html>
