@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -32,6 +33,10 @@ CONFIG = {
 
 #: What a record may weigh there beyond the largest that a target takes: its ticket and the framing of a batch.
 EXTRA_BYTES = 65_536
+
+#: How long a topic that was created may take to be told of, in seconds, and the rest between two looks.
+KNOWN_S = 5.0
+KNOWN_LOOK_S = 0.02
 
 
 class DelayTopics:
@@ -78,7 +83,7 @@ class DelayTopics:
                 self._failure = error
                 log.warning("delay topics cannot be created", topics=" ".join(wanted), error=str(error))
             self._wanted.difference_update(wanted)
-        self._topics.refresh()
+            self._wait_for(wanted)
         self._on_made()
 
     def check(self, topic: str) -> None:
@@ -86,6 +91,14 @@ class DelayTopics:
         if self._topics.partitions(topic) is None:
             waiting = KafkaUnreachable(f"topic {topic} is being created; nothing was accepted. Send again in a moment.")
             raise self._failure or waiting
+
+    def _wait_for(self, wanted: list[str]) -> None:
+        """A broker answers that a topic was created some moments before it tells of it."""
+        deadline = time.monotonic() + KNOWN_S
+        while self._topics.refresh() and any(self._topics.partitions(topic) is None for topic in wanted):
+            if self._failure is not None or time.monotonic() > deadline:
+                return
+            time.sleep(KNOWN_LOOK_S)
 
     def _make_ladder(self, topic: str) -> None:
         for level in levels_up_to(topic):
