@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from recado.gateway.asgi import Front
 from recado.gateway.server import gateway_of, mounted_at
 from recado.gateway.wsgi import WsgiBridge
 from recado.kafka.delivery import Delivery
+from recado.kafka.memory import MemoryKafka
 from recado.record import Outgoing
 from recado.settings import Settings
 
@@ -74,6 +75,18 @@ class FakeKafka:
 
     def close(self, timeout_s: float) -> int:
         return len(self.silent)
+
+
+class FakeClients(MemoryKafka):
+    """What the delay line is given: it sees the topics that it makes, but none of the records."""
+
+    def __init__(self, kafka: FakeKafka) -> None:
+        super().__init__()
+        self._kafka = kafka
+
+    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> bool:
+        self._kafka.known[name] = partitions
+        return super().create_topic(name, partitions, config)
 
 
 @dataclass
@@ -170,9 +183,12 @@ class Gate:
 def gate(kind: str, **settings: Any) -> Iterator[Gate]:
     """A gateway behind the front ``kind``: ``flask`` or ``asgi``."""
     kafka = FakeKafka()
-    app = create_app(Settings(**{"wait_s": 5.0, **settings}), connect=lambda _: (kafka, kafka))
+    app = create_app(
+        Settings(**{"wait_s": 5.0, **settings}), connect=lambda _: (kafka, kafka), clients=lambda _: FakeClients(kafka)
+    )
     if kind == "flask":
         yield Gate(kafka, FlaskFront(app))
+        gateway_of(app).close(0)
         return
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -183,3 +199,4 @@ def gate(kind: str, **settings: Any) -> Iterator[Gate]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+        gateway_of(app).close(0)

@@ -18,10 +18,13 @@ from recado.kafka.clients import ClusterClients
 from recado.outcomes.delay_service import DelayService
 from recado.settings import Settings
 
-__all__ = ["LEAST_REFRESH_S", "Connect", "Gateway", "flush_answer"]
+__all__ = ["LEAST_REFRESH_S", "Connect", "Gateway", "MakeClients", "flush_answer"]
 
 #: How a gateway comes to Kafka; tests pass the in-memory twin.
 Connect = Callable[[Settings], tuple[Producer, Topics]]
+
+#: How its delay line makes clients of its own, likewise.
+MakeClients = Callable[[Settings], Clients]
 
 #: Default and longest wait of ``POST /flush``, in seconds.
 FLUSH_S = 30.0
@@ -39,9 +42,7 @@ _JSON = [(b"content-type", b"application/json")]
 class Gateway:
     """Shared by the Flask routes and the ASGI front. Thread-safe; connects on first use, anew after a fork."""
 
-    def __init__(
-        self, settings: Settings, *, connect: Connect, clients: Callable[[Settings], Clients] = ClusterClients
-    ) -> None:
+    def __init__(self, settings: Settings, *, connect: Connect, clients: MakeClients = ClusterClients) -> None:
         self.settings = settings
         self._connect = connect
         self._clients = clients

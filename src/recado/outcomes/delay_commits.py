@@ -42,7 +42,8 @@ class DelayCommits:
     def commit_some(self) -> None:
         """Commit what has moved, if the last commit is long enough ago."""
         now_ms = self._clock_ms()
-        if now_ms < self._commit_at_ms or self._unanswered >= MAX_UNANSWERED:
+        # A clock that was set back must not put off commits by as much.
+        if 0 < self._commit_at_ms - now_ms <= COMMIT_EVERY_MS or self._unanswered >= MAX_UNANSWERED:
             return
         self._commit_at_ms = now_ms + COMMIT_EVERY_MS
         moved = {}
@@ -54,7 +55,7 @@ class DelayCommits:
             self._unanswered += 1
             for where, committed in moved.items():
                 self._stays[where].requested = committed.offset
-        if now_ms >= self._purge_at_ms:
+        if not 0 < self._purge_at_ms - now_ms <= PURGE_EVERY_MS:
             self._purge_at_ms = now_ms + PURGE_EVERY_MS
             self._purge()
 

@@ -70,7 +70,9 @@ class Hold:
     """The records that this member has in memory, by when they move on. Line thread only, except ``records``."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Held]] = []
+        #: Those that are due when they wake, and those that hop then: a wave of hops must not hold up what is due.
+        self._landing: list[tuple[int, int, Held]] = []
+        self._hopping: list[tuple[int, int, Held]] = []
         self._added = 0
         #: How many records are waiting or on their way.
         self.records = 0
@@ -90,14 +92,15 @@ class Hold:
     def put_back(self, held: Held, wake_ms: int) -> None:
         """Let a record that is held already wait (again)."""
         self._added += 1  # equal times keep their order, and records are never compared
-        heapq.heappush(self._heap, (wake_ms, self._added, held))
+        heap = self._landing if held.ticket.due_ms <= wake_ms else self._hopping
+        heapq.heappush(heap, (wake_ms, self._added, held))
 
     def pop_due(self, now_ms: int, at_most: int) -> list[Held]:
-        """Take out what moves on now; it stays within the budget until ``let_go``."""
-        heap = self._heap
+        """Take out what moves on now, first what is due; it stays within the budget until ``let_go``."""
         due: list[Held] = []
-        while heap and heap[0][0] <= now_ms and len(due) < at_most:
-            due.append(heapq.heappop(heap)[2])
+        for heap in (self._landing, self._hopping):
+            while heap and heap[0][0] <= now_ms and len(due) < at_most:
+                due.append(heapq.heappop(heap)[2])
         return due
 
     def let_go(self, held: Held) -> None:
@@ -107,4 +110,4 @@ class Hold:
 
     def next_ms(self) -> int | None:
         """When the next record moves on."""
-        return self._heap[0][0] if self._heap else None
+        return min((heap[0][0] for heap in (self._landing, self._hopping) if heap), default=None)

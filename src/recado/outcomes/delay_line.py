@@ -29,6 +29,13 @@ MAX_READ = 2000
 #: Longest wait for a record in the loop, in milliseconds: reports are noted and commits go out so often.
 REST_MS = 50
 
+#: Rest between two turns of the loop that have little to do, in seconds: what comes meanwhile shares a turn. Without it
+#: 100,000 records within a minute took a third more CPU, and 4 ms late is on time.
+TICK_S = 0.004
+
+#: A turn with so many records read and moved has enough to do.
+CROWD = 500
+
 #: Rest between two looks for delay topics that were made meanwhile, by whomever, in milliseconds.
 LOOK_EVERY_MS = 1000
 
@@ -68,12 +75,14 @@ class DelayLine:
         self._flow = DelayFlow(consumer=self._consumer, hold=self._hold, stays=self._stays)
         self._subscribed: list[str] = []
         self._look_at_ms = 0
+        self._crowded = False
         metrics.DELAY_HELD.set_function(lambda: float(self._hold.records))
 
     def run(self, is_stopped: Callable[[], bool]) -> None:
         """Work until stopped, or until there is no delay topic any more. Raises RecadoError when it must start anew."""
         while not is_stopped() and self.step(REST_MS):
-            pass
+            if not self._crowded:
+                time.sleep(TICK_S)
 
     def step(self, rest_ms: int) -> bool:
         """Read, take in, move on, settle, commit: once. False when there is nothing to read at all."""
@@ -81,7 +90,7 @@ class DelayLine:
             return False
         messages = self._consumer.consume(MAX_READ, self._wait_s(rest_ms))
         self._take_in(messages)
-        self._moves.move()
+        self._crowded = self._moves.move() + len(messages) >= CROWD
         self._moves.settle()
         self._commits.commit_some()
         self._flow.adjust(self._clock_ms())
@@ -126,7 +135,7 @@ class DelayLine:
 
     def _subscribe(self) -> bool:
         now_ms = self._clock_ms()
-        if now_ms >= self._look_at_ms:
+        if not 0 < self._look_at_ms - now_ms <= LOOK_EVERY_MS:
             self._look_at_ms = now_ms + LOOK_EVERY_MS
             there = self._topics.there()
             if there != self._subscribed and there:

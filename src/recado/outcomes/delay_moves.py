@@ -64,11 +64,12 @@ class Moves:
         """Whether a delivery report is still to come."""
         return bool(self._flying)
 
-    def move(self) -> None:
-        """Send what is due now."""
+    def move(self) -> int:
+        """Send what is due now; return how many records that were."""
         now_ms = self._clock_ms()
+        due = self._hold.pop_due(now_ms, AT_ONCE)
         by_topic: dict[str, tuple[list[Held], list[Outgoing]]] = {}
-        for held in self._hold.pop_due(now_ms, AT_ONCE):
+        for held in due:
             if held.stay.fenced:
                 self._hold.let_go(held)  # its next owner reads it
                 continue
@@ -84,6 +85,7 @@ class Moves:
             delivery = Delivery(records, self._reported.append)
             self._flying[delivery] = several
             self._producer.send(delivery)
+        return len(due)
 
     def settle(self) -> None:
         """Note what came of what was sent: an offset is done only now."""
@@ -112,7 +114,7 @@ class Moves:
     def _is_gone(self, topic: str, now_ms: int) -> bool:
         if self._catalog.partitions(topic) is not None:
             return False
-        if now_ms >= self._ask_at_ms:  # it may be new
+        if not 0 < self._ask_at_ms - now_ms <= ASK_EVERY_MS:  # it may be new
             self._ask_at_ms = now_ms + ASK_EVERY_MS
             self._catalog.refresh()
         return self._catalog.partitions(topic) is None and self._catalog.reachable
