@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
 import time
 
@@ -19,6 +21,10 @@ log = structlog.get_logger(__name__)
 #: Rest between two looks for delay topics that another process made, in seconds. Until then there is no consumer.
 LOOK_EVERY_S = 5.0
 
+#: How long the end of a process may wait for the line to leave its group, in seconds, where nobody has closed it: a
+#: WSGI server just ends. Without leaving, others get its partitions only when its session has timed out.
+LEAVE_S = 3.0
+
 #: Rest before the line starts anew after a trouble, in seconds.
 AGAIN_S = 2.0
 
@@ -29,6 +35,7 @@ class DelayService:
     def __init__(self, *, clients: Clients, catalog: Topics, max_record_bytes: int) -> None:
         self._clients = clients
         self._catalog = catalog
+        self._pid = os.getpid()
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self.topics = DelayTopics(
@@ -50,6 +57,11 @@ class DelayService:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def _leave(self) -> None:
+        if os.getpid() == self._pid:  # a fork inherits this call, but not the thread
+            self.stop()
+            self.join(LEAVE_S)
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             if not self.topics.there():
@@ -66,6 +78,8 @@ class DelayService:
                 self._stopping.wait(AGAIN_S)
 
     def _work(self) -> None:
+        atexit.unregister(self._leave)
+        atexit.register(self._leave)
         line = DelayLine(clients=self._clients, topics=self.topics, catalog=self._catalog)
         started = time.monotonic()
         try:
