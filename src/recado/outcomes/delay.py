@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from recado.record import HEADER_ID, Headers, Outgoing
+from recado.record import Headers, Outgoing
 from recado.settings import is_topic_name
 
 __all__ = [
@@ -185,8 +185,11 @@ def opened(headers: Headers | list[tuple[str, bytes | None]] | None) -> Ticket |
 
 
 def land(ticket: Ticket, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> Outgoing:
-    """The record for the target, as its sender made it; ``headers`` are those in the delay topic."""
-    return Outgoing(ticket.topic, value, _id(headers), key, headers[1:], ticket.partition, ticket.timestamp_ms)
+    """The record for the target, as its sender made it; ``headers`` are those in the delay topic.
+
+    Its ``id`` is left empty, as in ``hop`` and ``park``: it stands in the headers, and nobody here asks for it.
+    """
+    return Outgoing(ticket.topic, value, "", key, headers[1:], ticket.partition, ticket.timestamp_ms)
 
 
 def hop(
@@ -194,7 +197,7 @@ def hop(
 ) -> Outgoing:
     """The record for the next delay topic."""
     topic = level_for(ticket.due_ms - now_ms).topic
-    return Outgoing(topic, value, _id(headers), key, headers, -1, now_ms)
+    return Outgoing(topic, value, "", key, headers, -1, now_ms)
 
 
 def park(
@@ -203,11 +206,4 @@ def park(
     """The record for a delay topic where it rests until it may try to land again."""
     level = LEVELS[min(ticket.tries, LONGEST_PARK)]
     again = msgspec.structs.replace(ticket, tries=ticket.tries + 1)
-    return Outgoing(level.topic, value, _id(headers), key, [(HEADER_DELAY, _encode(again)), *headers[1:]], -1, now_ms)
-
-
-def _id(headers: list[tuple[str, bytes]]) -> str:
-    for name, value in headers:
-        if name == HEADER_ID:
-            return value.decode("ascii", "replace")
-    return ""
+    return Outgoing(level.topic, value, "", key, [(HEADER_DELAY, _encode(again)), *headers[1:]], -1, now_ms)

@@ -14,15 +14,13 @@ from recado.record import TopicPartition
 
 __all__ = ["Held", "Hold", "Stay"]
 
-#: Records in memory, waiting or on their way: a burst of so many that fall due in one moment is read before it.
+#: Records in memory, waiting or on their way: a burst of so many that fall due in one moment is read before it. Small
+#: ones take 1.1 kB each, 110 MB together, as measured.
 MAX_RECORDS = 100_000
 
-#: The same in bytes of keys, values and headers. librdkafka's own fetched records (16 MB) and its producer's queue come
+#: Their keys, values and headers, in bytes. librdkafka's own fetched records (16 MB) and its producer's queue come
 #: on top. One read may exceed it.
 MAX_BYTES = 64_000_000
-
-#: What a record takes in memory besides its bytes, as measured: 100,000 small ones made 110 MB.
-OVERHEAD_BYTES = 200
 
 
 class Stay:
@@ -62,7 +60,7 @@ class Held(msgspec.Struct, gc=False):
         """Take what is needed from a consumed record."""
         # A header may be null, whatever Outgoing's type says of those that recado makes: it stays so.
         key, headers = message.key(), cast("list[tuple[str, bytes]]", message.headers())
-        size = OVERHEAD_BYTES + len(message) + len(key or b"") + sum(len(n) + len(v or b"") for n, v in headers)
+        size = len(message) + len(key or b"") + sum(len(n) + len(v or b"") for n, v in headers)
         return cls(stay, message.offset(), ticket, key, message.value(), headers, size)
 
 

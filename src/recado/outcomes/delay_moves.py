@@ -55,6 +55,8 @@ class Moves:
         self._flying: dict[Delivery, list[Held]] = {}
         self._ask_at_ms = 0
         self._seldom = Seldom()
+        # Reports are served here, in ``settle``: a switch of threads for each would cost more than the rest.
+        producer.take_over()
         #: Set when the fate of a record is unknown: the producer may be of no more use, and the line starts anew from
         #: what is committed.
         self.unknown: RecadoError | None = None
@@ -89,6 +91,7 @@ class Moves:
 
     def settle(self) -> None:
         """Note what came of what was sent: an offset is done only now."""
+        self._producer.serve()
         done: dict[Stay, list[int]] = {}
         while self._reported:
             delivery = self._reported.popleft()
