@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 from recado.embedded import EmbeddedKafka
 from tests.conftest import make_topic
 from tests.kafka_fixture import start_kafka
-from tests.programs import committed, eventually, gateway, read_all
+from tests.programs import committed, eventually, gateway, read_all, running
 
 start = contextmanager(gateway)
 
@@ -145,6 +145,43 @@ def test_a_target_that_is_gone_keeps_its_record_and_holds_up_no_other(own, topic
         admin.create_topics([NewTopic(gone, 1, 1)])[gone].result(30)
         assert [message.value() for message in landed(own, gone, 1)] == [b"kept"]
         assert program.stop() == 0
+
+
+def test_records_that_fall_due_while_the_broker_is_dead_land_when_it_is_back(tmp_path):
+    with start_kafka(tmp_path / "kafka") as fragile:
+        topic = make_topic(fragile.bootstrap_servers, 1, {})
+        with start(fragile.bootstrap_servers, tmp_path) as (program, port):
+            for number in range(50):
+                assert (
+                    send(port, {"message": str(number), "topic": topic, "delay": f"{3000 + 20 * number}ms"})[0] == 202
+                )
+            fragile.kill(1)
+            time.sleep(6)  # they fall due meanwhile
+            fragile.start()
+            found = landed(fragile, topic, 50)
+            # Overdue ones come as their partitions are read again.
+            assert sorted({int(message.value()) for message in found}) == list(range(50))
+            assert send(port, {"message": "after", "topic": topic, "delay": "1s"})[0] == 202
+            assert landed(fragile, topic, 51)[-1].value() == b"after"
+            assert program.stop() == 0
+
+
+PLAIN_WSGI = """
+import sys, time
+from recado.gateway.api import create_app
+client = create_app().test_client()
+answer = client.post(f"/send/{sys.argv[1]}?delay=1s", data=b"x")
+assert answer.status_code == 202, answer.data
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_any_wsgi_server_moves_delayed_records_and_leaves_in_order_when_it_just_ends(own, topic, tmp_path):
+    with running(["-c", PLAIN_WSGI, topic, "8"], {"RECADO_BOOTSTRAP_SERVERS": own.bootstrap_servers}, tmp_path) as one:
+        assert [message.value() for message in landed(own, topic, 1)] == [b"x"]
+        assert one.process.wait(30) == 0, one.log
+        assert "delay line ended" in one.log
+        assert "Traceback" not in one.log
 
 
 def test_delay_topics_keep_what_has_not_moved_on(own, topic, tmp_path: Path):

@@ -24,6 +24,7 @@ from recado.outcomes.delay import (
     next_step,
     opened,
     park,
+    renew,
     wake_ms,
 )
 from recado.record import Outgoing
@@ -90,6 +91,18 @@ def test_what_lands_is_what_was_sent(key, value, headers, partition, timestamp_m
     assert (back.topic, back.value, back.key, back.headers, back.partition, back.timestamp_ms) == (
         "orders", value, key, headers, partition, timestamp_ms,
     )  # fmt: skip
+
+
+def test_a_record_that_has_waited_on_disk_goes_where_it_should_now():
+    at = delay(record(key=b"k", partition=2), due_ms=NOW + 60_000, now_ms=NOW)
+    assert at.topic == "recado.delay.30s"
+    later = renew(at, NOW + 50_000)
+    assert (later.topic, later.timestamp_ms, later.id, later.key) == ("recado.delay.8s", NOW + 50_000, "id-1", b"k")
+    assert later.headers == at.headers
+    due = renew(at, NOW + 60_000)
+    assert (due.topic, due.partition, due.id) == ("orders", 2, "id-1")
+    assert due.headers == record().headers
+    assert renew(record(), NOW) == record()
 
 
 def test_a_record_that_cannot_land_rests_longer_each_time():

@@ -55,15 +55,16 @@ class ClusterClients:
 
     def consumer(self, group: str) -> KafkaConsumer:
         """A new member of a group."""
-        mine = {
-            # Whatever the user set for workers: nothing may be skipped.
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
+        wished = {
             "session.timeout.ms": SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
             "fetch.wait.max.ms": FETCH_WAIT_MS,
         }
-        return KafkaConsumer({**consumer_config(self._settings, group), **mine})
+        given = self._settings.kafka.keys() | self._settings.kafka_consumer.keys()
+        tuned = {name: value for name, value in wished.items() if name not in given}
+        # Whatever the user set for workers: nothing may be skipped.
+        safe = {"auto.offset.reset": "earliest", "isolation.level": "read_committed"}
+        return KafkaConsumer({**consumer_config(self._settings, group), **tuned, **safe})
 
     def create_topic(self, name: str, *, partitions: int, config: Mapping[str, str]) -> bool:
         """Create a topic, on three brokers where there are so many, of which two must have each record."""

@@ -8,7 +8,8 @@ for in memory. It never lands early. The gateway's ``deliver_at`` and a worker's
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, NamedTuple
+from functools import partial
+from typing import Annotated, NamedTuple, cast
 
 import msgspec
 
@@ -32,6 +33,7 @@ __all__ = [
     "next_step",
     "opened",
     "park",
+    "renew",
     "wake_ms",
 ]
 
@@ -153,7 +155,7 @@ def wake_ms(ticket: Ticket, level: Level, since_ms: int, now_ms: int) -> int:
 def delay(record: Outgoing, *, due_ms: int, now_ms: int) -> Delayed:
     """The record for a delay topic that makes ``record`` land in its own topic at ``due_ms``.
 
-    A record that has waited elsewhere since is best delayed anew: the level fits what remains now.
+    A record that has waited elsewhere since needs ``renew``.
     """
     ticket = Ticket(due_ms, record.topic, record.partition, record.timestamp_ms)
     headers: list[tuple[str, bytes]] = [(HEADER_DELAY, _encode(ticket)), *record.headers]
@@ -170,6 +172,19 @@ def delay(record: Outgoing, *, due_ms: int, now_ms: int) -> Delayed:
         record.partition,
         due_ms,
     )
+
+
+def renew(record: Outgoing, now_ms: int) -> Outgoing:
+    """A record for a delay topic that has waited elsewhere, such as on disk while Kafka was away, as it should go now.
+
+    To its target where it is due, else to the level that fits what remains: among records that came on time, one with
+    an old stamp would be read too late. Any other record is returned as it is.
+    """
+    ticket = opened(cast("list[tuple[str, bytes | None]]", record.headers)) if is_delay_topic(record.topic) else None
+    if ticket is None:
+        return record
+    moved = land if ticket.due_ms <= now_ms else partial(hop, now_ms=now_ms)
+    return msgspec.structs.replace(moved(ticket, record.key, record.value, record.headers), id=record.id)
 
 
 def opened(headers: Headers | list[tuple[str, bytes | None]] | None) -> Ticket | None:
