@@ -109,10 +109,14 @@ def _outage(kafka: EmbeddedKafka, folder: Path, outage_s: float) -> list[str]:
     there, order = _read_back(kafka, topic)
     p99 = 1000 * latencies[int(0.99 * len(latencies))]
     return [
-        f"outage of {outage_s:.0f} s at {RATE} req/s: answers {dict(statuses)}, p99 {p99:.1f} ms, longest "
-        f"{1000 * latencies[-1]:.0f} ms, resident {rss[0]:.0f} to {max(rss):.0f} MiB, last {rss[-1]:.0f}",
-        f"  everything in Kafka {flushed - up:.1f} s after its return (Kafka's own start took {up - back:.1f} s); "
-        f"{there:,} records there of {sum(statuses.values()) + 2:,}, keys out of order: {order}",
+        (
+            f"outage of {outage_s:.0f} s at {RATE} req/s: answers {dict(statuses)}, p99 {p99:.1f} ms, longest "
+            f"{1000 * latencies[-1]:.0f} ms, resident {rss[0]:.0f} to {max(rss):.0f} MiB, last {rss[-1]:.0f}"
+        ),
+        (
+            f"  everything in Kafka {flushed - up:.1f} s after its return (Kafka's own start took {up - back:.1f} s); "
+            f"{there:,} records there of {sum(statuses.values()) + 2:,}, keys out of order: {order}"
+        ),
     ]
 
 
@@ -182,8 +186,10 @@ def _backlog(kafka: EmbeddedKafka, folder: Path) -> list[str]:
         rss = server.rss_mib()
     there, _ = _read_back(kafka, topic)
     return [
-        f"start with {BACKLOG:,} records in the spool: ready after {ready:.1f} s (process start included), forwarded "
-        f"in {took:.1f} s ({BACKLOG / took:,.0f} records/s), {there:,} in Kafka, resident {rss:.0f} MiB"
+        (
+            f"start with {BACKLOG:,} records in the spool: ready after {ready:.1f} s (process start included), "
+            f"forwarded in {took:.1f} s ({BACKLOG / took:,.0f} records/s), {there:,} in Kafka, resident {rss:.0f} MiB"
+        )
     ]
 
 

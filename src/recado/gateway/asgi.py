@@ -237,7 +237,7 @@ class Front:
         """Ask Kafka for its topics, no longer than a request waits; tell whether it answered."""
         if self._refreshing is None:
             loop = asyncio.get_running_loop()
-            self._refreshing = loop.run_in_executor(self._catalog, self._gateway.intake.topics.refresh)
+            self._refreshing = loop.run_in_executor(self._catalog, self._gateway.intake.refresh)
         refreshing = self._refreshing
         try:
             return await asyncio.wait_for(asyncio.shield(refreshing), wait_s or LEAST_REFRESH_S)

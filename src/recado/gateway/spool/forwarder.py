@@ -15,6 +15,7 @@ from recado.gateway.spool.line import Line
 from recado.gateway.spool.store import Row, Store, Unreadable
 from recado.kafka.abstract import Producer
 from recado.kafka.delivery import Delivery, Position
+from recado.outcomes.delay import renew
 from recado.record import Outgoing
 
 __all__ = ["Forwarder", "Lines"]
@@ -53,7 +54,9 @@ class _Sent(Delivery):
     __slots__ = ("_forwarder", "line", "rows")
 
     def __init__(self, forwarder: Forwarder, line: Line, rows: Sequence[Row]) -> None:
-        super().__init__([row.record for row in rows], _nothing)
+        now_ms = time.time_ns() // 1_000_000
+        # A delayed record goes to where it belongs by now.
+        super().__init__([renew(row.record, now_ms) for row in rows], _nothing)
         self._forwarder = forwarder
         self.line = line
         self.rows = [row.seq for row in rows]
