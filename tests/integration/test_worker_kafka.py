@@ -11,7 +11,7 @@ import urllib.request
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -332,3 +332,25 @@ def test_the_example_worker_runs(scene, topic):
         assert time.monotonic() - began < 20
         scene.wait_committed(name, {0: 1})
         assert program.stop() == 0
+
+
+def test_a_rolling_restart_in_the_middle_of_rebalances_repeats_nothing(scene, topic):
+    name, sent = topic(partitions=4), 0
+    handler = '@worker.handler(concurrency=8)\ndef handle(record: Record) -> None:\n    note("ended", record)\n'
+    with ExitStack() as stack:
+        old = stack.enter_context(scene.worker(handler, name))
+        eventually(lambda: not scene.reasons(), why=lambda: old.log)
+        for head_start_s in (0.0, 0.3, 0.6, 1.0, 1.5):
+            new = stack.enter_context(scene.worker(handler, name))
+            eventually(lambda new=new: "worker started" in new.log, why=lambda new=new: new.log)
+            until = time.monotonic() + head_start_s  # how far the rebalance is when the old one is told to stop
+            while True:
+                scene.send(name, 40, keys=10)
+                sent += 40
+                if time.monotonic() >= until:
+                    break
+            assert old.stop() == 0, old.log
+            old = new
+        eventually(lambda: sum(scene.committed(name, 4).values()) == sent, why=lambda: old.log)
+        assert old.stop() == 0, old.log
+    assert len(scene.journal("ended")) == sent, "each is handled once"

@@ -124,7 +124,13 @@ class Consumer(Protocol):
 
         Returns False when the coordinator refused or did not answer (the offsets then are as they were);
         without ``wait`` the listener's ``on_commit`` tells what came of it, from inside a later ``consume``.
+        While the group rebalances the coordinator may refuse every commit of a member that has not caught up;
+        only ``consume`` lets it catch up. ``close`` does not: commit first.
         """
+
+    @property
+    def refusal(self) -> str:
+        """Why the last ``commit`` with ``wait`` returned False; empty when it did not."""
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
         """The group's committed offsets of these partitions; those without one are left out. Blocks."""

@@ -45,6 +45,7 @@ class KafkaConsumer:
         self._seldom = Seldom()
         self._probe_at = 0.0
         self._commits_fail = False
+        self._refusal = ""
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
         try:
             # Any: its stubs say Optional wherever a message may be an event instead of a record.
@@ -99,10 +100,19 @@ class KafkaConsumer:
         ]
         try:
             results = self._client.commit(offsets=positions, asynchronous=not wait)
+            failed = next((result.error for result in results if result.error), None) if wait else None
         except KafkaException as error:
-            log.warning("commit failed", error=error.args[0].str(), offsets=len(positions))
-            return False
-        return not wait or all(result.error is None for result in results)
+            failed = error.args[0]
+        if failed is not None and not self._refusal:
+            log.warning("commit failed, it is repeated", error=failed.str(), offsets=len(positions))
+        if wait:
+            self._refusal = failed.str() if failed is not None else ""
+        return failed is None
+
+    @property
+    def refusal(self) -> str:
+        """Why the last ``commit`` with ``wait`` failed."""
+        return self._refusal
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
         """Ask the coordinator for the group's committed offsets."""

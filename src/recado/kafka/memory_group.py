@@ -33,6 +33,8 @@ class MemoryGroup:
         self.offsets: dict[TopicPartition, Committed] = {}
         #: Who may read a partition now; it is free only when its last owner has let it go.
         self.owners: dict[TopicPartition, MemoryConsumer] = {}
+        #: Stages a rebalance: every commit is refused until each member has consumed so many times more.
+        self.rebalancing: dict[MemoryConsumer, int] = {}
 
     def rebalance(self) -> None:
         """Give every member its target: keep what can stay, spread the rest evenly."""
@@ -89,6 +91,8 @@ class MemoryConsumer:
         #: Written by the group: what this member shall hold, and whether it was thrown out.
         self.target: set[TopicPartition] = set()
         self.expelled = False
+        #: Why the last ``commit`` with ``wait`` failed.
+        self.refusal = ""
 
     @property
     def reachable(self) -> bool:
@@ -111,6 +115,7 @@ class MemoryConsumer:
         """Return what is there; wait up to ``timeout_s`` only for the first record."""
         deadline = time.monotonic() + timeout_s
         self._tell_commits()
+        self._catch_up()
         while True:
             self._follow_group()
             with self._cluster.changed:
@@ -137,7 +142,10 @@ class MemoryConsumer:
         """Commit exactly these offsets; refused for a partition that this member does not own."""
         with self._cluster.changed:
             owned = all(self._group.owners.get(partition) is self for partition in offsets)
-            done = owned and self._cluster.reachable
+            caught_up = self._group.rebalancing.get(self, 0) <= 0
+            done = owned and caught_up and self._cluster.reachable
+            if wait:
+                self.refusal = "" if done else "not this member's now" if caught_up else "the group rebalances"
             if done:
                 self._group.offsets.update(offsets)
                 self._cluster.changed.notify_all()
@@ -160,6 +168,11 @@ class MemoryConsumer:
         self._let_go(list(self._positions))
         with self._cluster.changed:
             self._group.leave(self)
+
+    def _catch_up(self) -> None:
+        with self._cluster.changed:
+            if self in self._group.rebalancing:
+                self._group.rebalancing[self] -= 1
 
     def _join(self) -> None:
         self.expelled = False

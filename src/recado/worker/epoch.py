@@ -53,6 +53,11 @@ class Epoch:
         self.stop: Stop | None = None
 
     @property
+    def uncommitted(self) -> bool:
+        """Whether more is done than Kafka is known to have committed."""
+        return self.tracker.position() not in (None, self.committed)
+
+    @property
     def held_records(self) -> int:
         """Records that were handed over and are not done; none once it is closed (they are let go)."""
         return 0 if self.closed else self.tracker.pending

@@ -9,6 +9,7 @@ import structlog
 
 from recado.record import TopicPartition
 from recado.worker.commits import Commits
+from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
 from recado.worker.settlement import Settlement
@@ -58,7 +59,8 @@ class Rebalance:
         while self._holdings.executing(epochs) and time.monotonic() < deadline and not self._stop.hurried:
             time.sleep(LOOK_EVERY_S)
         self._settlement.settle_all()
-        self._commits.commit_all(epochs)
+        if not self._commits.commit_all(epochs):
+            self._say_uncommitted(epochs)
         for run in self._holdings.executing(epochs):
             log.warning(
                 "partition revoked while a handler is at work",
@@ -84,6 +86,18 @@ class Rebalance:
     def on_commit(self, offsets: Mapping[TopicPartition, int], ok: bool) -> None:
         """Pass on what came of a commit."""
         self._commits.told(offsets, ok)
+
+    def _say_uncommitted(self, epochs: list[Epoch]) -> None:
+        for epoch in epochs:
+            if epoch.uncommitted:
+                log.warning(
+                    "partition revoked before its done records were committed",
+                    topic=epoch.topic,
+                    partition=epoch.partition,
+                    offset=epoch.committed or 0,
+                    upto=epoch.tracker.position(),
+                    remedy="its next owner handles these records again",
+                )
 
     def _let_go(self, partitions: Sequence[TopicPartition], event: str) -> None:
         epochs = [epoch for where in partitions if (epoch := self._holdings.get(where))]

@@ -164,7 +164,7 @@ def _say_goodbye(group: str, engine: Engine, remaining: list[Remaining]) -> None
         "worker stopped with work left behind",
         group=group,
         where=" ".join(f"{topic}/{partition}/{offset}" for topic, partition, offset, _ in remaining[:10]),
-        remedy="not committed, so handled again at the next start; RECADO_DRAIN_S gives handlers more time",
+        remedy="handled again at the next start; RECADO_DRAIN_S gives handlers and the last commit more time",
     )
 
 
