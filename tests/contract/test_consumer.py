@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from recado.kafka.abstract import Committed, Consumer, Message
 from recado.kafka.config import consumer_config
@@ -25,6 +26,7 @@ DEADLINE_S = 30.0
 class Cluster(Protocol):
     def topic(self, partitions: int) -> str: ...
     def send(self, topic: str, *values: bytes | None, key: bytes | None = None, partition: int = 0) -> None: ...
+    def recreate(self, topic: str, partitions: int) -> None: ...
     def consumer(self, group: str) -> Consumer: ...
 
 
@@ -39,6 +41,9 @@ class Twin:
 
     def send(self, topic: str, *values: bytes | None, key: bytes | None = None, partition: int = 0) -> None:
         self.kafka.send(topic, *values, key=key, partition=partition)
+
+    def recreate(self, topic: str, partitions: int) -> None:
+        self.kafka.recreate_topic(topic, partitions)
 
     def consumer(self, group: str) -> Consumer:
         return self.kafka.consumer(group)
@@ -56,6 +61,19 @@ class Real:
         for value in values:
             self.producer.produce(topic, value, key, partition)
         assert self.producer.flush(DEADLINE_S) == 0
+
+    def recreate(self, topic: str, partitions: int) -> None:
+        admin = AdminClient({"bootstrap.servers": self.settings.bootstrap_servers})
+        admin.delete_topics([topic], operation_timeout=DEADLINE_S)[topic].result(DEADLINE_S)
+
+        def created() -> bool:
+            try:
+                admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(DEADLINE_S)
+            except KafkaException:
+                return False  # the broker is still deleting it
+            return True
+
+        until(created)
 
     def consumer(self, group: str) -> Consumer:
         return KafkaConsumer(consumer_config(self.settings, group))
@@ -277,3 +295,33 @@ def test_a_consumer_knows_that_its_cluster_answers(cluster, read):
     reader = read(group(), topic)
     until(lambda: reader.held, reader)
     assert reader.consumer.reachable
+
+
+def test_a_topic_that_is_made_anew_is_read_from_its_first_record_though_its_log_has_passed_the_old_position(
+    cluster, read
+):
+    topic = cluster.topic(1)
+    cluster.send(topic, b"old", b"old", b"old")
+    reader = read(group(), topic)
+    until(lambda: len(reader.got) == 3, reader)
+    cluster.recreate(topic, 1)
+    cluster.send(topic, *(b"new%d" % number for number in range(20)))
+    until(lambda: {b"new%d" % number for number in range(20)} <= set(reader.values()), reader)
+    assert "lost" in reader.calls or "revoke" in reader.calls
+    new = [message.offset() for message in reader.got if message.value() != b"old"]
+    assert new[new.index(0) :] == list(range(20)), "from the first one on they come in order, each once"
+
+
+def test_an_offset_of_the_earlier_topic_that_was_committed_to_the_new_one_is_not_gone_on_from(cluster, read):
+    topic, name = cluster.topic(1), group()
+    cluster.send(topic, b"old", b"old", b"old")
+    reader = read(name, topic)
+    until(lambda: len(reader.got) == 3, reader)
+    cluster.recreate(topic, 1)
+    cluster.send(topic, *(b"new%d" % number for number in range(20)))
+    where = TopicPartition(topic, 0)
+    until(lambda: reader.consumer.commit({where: Committed(3, "mine")}, wait=True))  # as a worker about to be killed
+    reader.consumer.close()
+    again = read(name, topic)
+    until(lambda: len(again.got) == 20, again)
+    assert [message.offset() for message in again.got] == list(range(20))
