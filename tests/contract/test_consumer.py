@@ -10,6 +10,7 @@ from typing import Protocol
 import pytest
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from structlog.testing import capture_logs
 
 from recado.kafka.abstract import Committed, Consumer, Message
 from recado.kafka.config import consumer_config
@@ -24,7 +25,7 @@ DEADLINE_S = 30.0
 
 
 class Cluster(Protocol):
-    def topic(self, partitions: int) -> str: ...
+    def topic(self, partitions: int, name: str = "") -> str: ...
     def send(self, topic: str, *values: bytes | None, key: bytes | None = None, partition: int = 0) -> None: ...
     def recreate(self, topic: str, partitions: int) -> None: ...
     def consumer(self, group: str) -> Consumer: ...
@@ -34,8 +35,8 @@ class Twin:
     def __init__(self) -> None:
         self.kafka = MemoryKafka()
 
-    def topic(self, partitions: int) -> str:
-        name = f"t-{uuid.uuid4().hex[:8]}"
+    def topic(self, partitions: int, name: str = "") -> str:
+        name = name or f"t-{uuid.uuid4().hex[:8]}"
         self.kafka.create_topic(name, partitions)
         return name
 
@@ -54,8 +55,12 @@ class Real:
         self.settings = Settings(bootstrap_servers=bootstrap)
         self.producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
 
-    def topic(self, partitions: int) -> str:
-        return make_topic(self.settings.bootstrap_servers, partitions, {})
+    def topic(self, partitions: int, name: str = "") -> str:
+        if not name:
+            return make_topic(self.settings.bootstrap_servers, partitions, {})
+        admin = AdminClient({"bootstrap.servers": self.settings.bootstrap_servers})
+        admin.create_topics([NewTopic(name, partitions, 1)])[name].result(DEADLINE_S)
+        return name
 
     def send(self, topic: str, *values: bytes | None, key: bytes | None = None, partition: int = 0) -> None:
         for value in values:
@@ -288,6 +293,19 @@ def test_patterns_find_topics_that_come_later(cluster, read):
     reader = read(group(), f"^{topic}.*", f"^{prefix}.*")
     cluster.send(topic, b"a")
     until(lambda: reader.values() == [b"a"], reader)
+    later = cluster.topic(1, f"{prefix}-later")
+    cluster.send(later, b"b")
+    until(lambda: reader.values() == [b"a", b"b"], reader)
+
+
+def test_a_pattern_that_nothing_matches_is_waited_for_and_no_topic_of_its_name_advised(kafka):
+    prefix = f"p{uuid.uuid4().hex[:8]}"
+    cluster = Real(kafka.bootstrap_servers)
+    with capture_logs() as logs:
+        reader = Reader(cluster.consumer(group()), [f"^{prefix}.*"])
+        until(lambda: logs, reader)
+    reader.consumer.close()
+    assert [entry["event"] for entry in logs] == ["no topic matches this pattern yet, waiting for one"]
 
 
 def test_a_consumer_knows_that_its_cluster_answers(cluster, read):

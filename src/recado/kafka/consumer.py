@@ -222,6 +222,9 @@ class KafkaConsumer:
             log.warning("consumer error", topic=topic, error=error.str(), code=error.name())
         elif topic not in self._missing:
             self._missing.add(topic)
+            if topic.startswith("^"):
+                log.warning("no topic matches this pattern yet, waiting for one", pattern=topic)
+                return
             remedy = f"recado kafka topics --create --topic {topic} --partitions 3"
             log.warning("topic does not exist yet, waiting for it", topic=topic, remedy=remedy)
 
