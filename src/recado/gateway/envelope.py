@@ -20,6 +20,12 @@ ID_RULE = "1 to 200 printable ASCII characters without spaces"
 
 _ID = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
+#: The largest partition number that Kafka's protocol has room for.
+LAST_PARTITION = 2**31 - 1
+
+#: The largest timestamp that is a whole number in every JSON reader (in the year 287,396).
+LAST_TIMESTAMP_MS = 2**53 - 1
+
 #: Header names and values that would break a line of somebody's log or protocol.
 _LINE_BREAK = re.compile(r"[\r\n\0]")
 
@@ -136,8 +142,8 @@ def checked_id(text: str) -> str:
 
 def checked_partition(number: int) -> int:
     """A partition number; whether the topic has it is the intake's to say."""
-    if not 0 <= number < 2**31:
-        raise invalid("partition", f"{number} must be 0 or more.")
+    if not 0 <= number <= LAST_PARTITION:
+        raise invalid("partition", f"{number} must be between 0 and {LAST_PARTITION}.")
     return number
 
 
@@ -163,8 +169,9 @@ def checked_timestamp(timestamp: int | str) -> int:
         if moment.tzinfo is None:
             raise invalid("timestamp", f"{timestamp!r} lacks an offset; end it with Z for UTC.")
         timestamp = round(moment.timestamp() * 1000)
-    if not 1 <= timestamp < 2**53:
-        raise invalid("timestamp", f"{timestamp} must be milliseconds since 1970, 1 or more.")
+    if not 1 <= timestamp <= LAST_TIMESTAMP_MS:
+        rule = f"must be milliseconds since 1970, between 1 and {LAST_TIMESTAMP_MS}."
+        raise invalid("timestamp", f"{timestamp} {rule}")
     return timestamp
 
 
