@@ -18,7 +18,7 @@ from recado.gateway.envelope import checked_header
 from recado.gateway.problem import Problem
 from recado.kafka.admin import Admin
 from recado.kafka.cluster import connect
-from recado.settings import Settings
+from recado.settings import TOPIC_RULE, Settings, is_topic_name
 
 __all__ = ["lines", "send"]
 
@@ -37,7 +37,7 @@ CHUNK_BYTES = 65_536
 def send(
     topic: str, value: str | None, key: str | None, headers: tuple[str, ...], partition: int | None, as_json: bool
 ) -> int:
-    r"""Send VALUE to TOPIC and tell where it lies, once Kafka has confirmed it.
+    """Send VALUE to TOPIC and tell where it lies, once Kafka has confirmed it.
 
     Without VALUE, or with -, each line of standard input becomes a record, an empty line an empty one. Each is sent
     as it comes, in order; the first that fails ends it.
@@ -135,6 +135,8 @@ def _feed(sending: Sending, make: Maker, batches: Iterable[list[bytes]], max_byt
 
 def _check_topic(settings: Settings, topic: str, partition: int | None) -> None:
     """Ask Kafka first: a wrong name or partition should be told before anything is read."""
+    if not is_topic_name(topic):
+        raise ConfigurationError(f"illegal topic name {topic[:300]!r}: it must be {TOPIC_RULE}.")
     count = Admin(settings).topic_partitions().get(topic)
     if count is None:
         remedy = f"recado kafka topics --create --topic {topic} --partitions 3"

@@ -67,7 +67,7 @@ def tail(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    r"""Show the records of TOPIC as they arrive, until Ctrl-C.
+    """Show the records of TOPIC as they arrive, until Ctrl-C.
 
     It joins no group and commits nothing, so nobody notices. Records of transactions show once these are
     committed. A value that is not UTF-8 shows as base64, one that is too long is cut on a terminal.
