@@ -15,6 +15,7 @@ from recado.worker.commits import Commits
 from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
+from recado.worker.holes import Holes
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 
@@ -53,6 +54,7 @@ class Drain:
         settlement: Settlement,
         commits: Commits,
         flow: Flow,
+        holes: Holes,
         stop: StopRequest,
         drain_s: float,
     ) -> None:
@@ -61,6 +63,7 @@ class Drain:
         self._settlement = settlement
         self._commits = commits
         self._flow = flow
+        self._holes = holes
         self._stop = stop
         self._drain_s = drain_s
         self._deadline = 0.0
@@ -70,8 +73,9 @@ class Drain:
         """Blocks for ``drain_s`` and ``LEAVE_S`` at most; less when a second stop is requested.
 
         The order: take nothing new, or there is no end; finish what executes while still polling, or the group
-        throws us out and the commit fails; settle and commit, or done records come again; only then leave the
-        group, because leaving gives the partitions away, and who leaves in the middle of a rebalance may not commit.
+        throws us out and the commit fails; finish what is not done below what is, or that comes again; settle and
+        commit, or done records come again; only then leave the group, because leaving gives the partitions away, and
+        who leaves in the middle of a rebalance may not commit.
         """
         self._deadline = time.monotonic() + self._drain_s
         self._holdings.draining = True
@@ -79,7 +83,8 @@ class Drain:
         self._settlement.release_closed()
         self._finish_executing()
         self._settlement.settle_all()
-        remaining = self._remaining()
+        self._holes.fill(self._holdings.snapshot(), self._has_time, lambda: self._poll(LOOK_EVERY_S))
+        remaining = self._remaining() + self._done_beyond()
         for runner in self._holdings.runners:
             runner.stop()
         budget_s = max(0.0, self._deadline - time.monotonic()) if self._consumer.reachable else 0.0
@@ -131,6 +136,15 @@ class Drain:
                     Remaining(message.topic(), message.partition(), message.offset(), "still being handled")
                 )
         return sorted(remaining)
+
+    def _done_beyond(self) -> list[Remaining]:
+        """Done records that cannot be committed, because one below them is not done."""
+        found = []
+        for epoch in self._holdings.snapshot():
+            if ahead := epoch.tracker.done_ahead():
+                reason = f"not done, while {len(ahead)} records from offset {ahead[0]} on are: those are handled again"
+                found.append(Remaining(epoch.topic, epoch.partition, epoch.tracker.position() or 0, reason))
+        return found
 
     def _is_batch(self, topic: str) -> bool:
         return self._holdings.runner(topic).handler.batch is not None
