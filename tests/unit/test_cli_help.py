@@ -87,8 +87,9 @@ def test_examples_stay_on_their_lines_and_no_help_shows_a_backslash_b(command):
     assert all(line.count("recado ") == 1 or " | " in line for line in lines)
 
 
-def test_an_illegal_topic_name_is_told_as_such():
-    ran = recado("send", "bad topic", "x", RECADO_BOOTSTRAP_SERVERS="127.0.0.1:1")
+@pytest.mark.parametrize("arguments", [["send", "bad topic", "x"], ["tail", "bad topic"]])
+def test_an_illegal_topic_name_is_told_as_such(arguments):
+    ran = recado(*arguments, RECADO_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert ran.code == 2
     assert "illegal topic name 'bad topic'" in ran.err
     assert "--create" not in ran.err

@@ -9,7 +9,7 @@ from typing import IO
 
 import click
 
-from recado.cli.look import settings_to_look
+from recado.cli.look import checked_topic, settings_to_look
 from recado.cli.main import UNREACHABLE
 from recado.cli.options import settings_options
 from recado.cli.sending import Maker, Sending, Tally
@@ -18,7 +18,7 @@ from recado.gateway.envelope import checked_header
 from recado.gateway.problem import Problem
 from recado.kafka.admin import Admin
 from recado.kafka.cluster import connect
-from recado.settings import TOPIC_RULE, Settings, is_topic_name
+from recado.settings import Settings
 
 __all__ = ["lines", "send"]
 
@@ -135,8 +135,7 @@ def _feed(sending: Sending, make: Maker, batches: Iterable[list[bytes]], max_byt
 
 def _check_topic(settings: Settings, topic: str, partition: int | None) -> None:
     """Ask Kafka first: a wrong name or partition should be told before anything is read."""
-    if not is_topic_name(topic):
-        raise ConfigurationError(f"illegal topic name {topic[:300]!r}: it must be {TOPIC_RULE}.")
+    checked_topic(topic)
     count = Admin(settings).topic_partitions().get(topic)
     if count is None:
         remedy = f"recado kafka topics --create --topic {topic} --partitions 3"
