@@ -17,6 +17,7 @@ from recado.errors import ConfigurationError
 
 __all__ = [
     "CONFIG_FILE",
+    "KAFKA_PREFIX",
     "Settings",
     "SettingsSource",
     "description",

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from structlog.testing import capture_logs
 
 from recado.kafka.abstract import Committed, Consumer, Message
 from recado.kafka.config import consumer_config
@@ -23,8 +25,9 @@ DEADLINE_S = 30.0
 
 
 class Cluster(Protocol):
-    def topic(self, partitions: int) -> str: ...
+    def topic(self, partitions: int, name: str = "") -> str: ...
     def send(self, topic: str, *values: bytes | None, key: bytes | None = None, partition: int = 0) -> None: ...
+    def recreate(self, topic: str, partitions: int) -> None: ...
     def consumer(self, group: str) -> Consumer: ...
 
 
@@ -32,13 +35,16 @@ class Twin:
     def __init__(self) -> None:
         self.kafka = MemoryKafka()
 
-    def topic(self, partitions: int) -> str:
-        name = f"t-{uuid.uuid4().hex[:8]}"
+    def topic(self, partitions: int, name: str = "") -> str:
+        name = name or f"t-{uuid.uuid4().hex[:8]}"
         self.kafka.create_topic(name, partitions)
         return name
 
     def send(self, topic: str, *values: bytes | None, key: bytes | None = None, partition: int = 0) -> None:
         self.kafka.send(topic, *values, key=key, partition=partition)
+
+    def recreate(self, topic: str, partitions: int) -> None:
+        self.kafka.recreate_topic(topic, partitions)
 
     def consumer(self, group: str) -> Consumer:
         return self.kafka.consumer(group)
@@ -49,13 +55,30 @@ class Real:
         self.settings = Settings(bootstrap_servers=bootstrap)
         self.producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
 
-    def topic(self, partitions: int) -> str:
-        return make_topic(self.settings.bootstrap_servers, partitions, {})
+    def topic(self, partitions: int, name: str = "") -> str:
+        if not name:
+            return make_topic(self.settings.bootstrap_servers, partitions, {})
+        admin = AdminClient({"bootstrap.servers": self.settings.bootstrap_servers})
+        admin.create_topics([NewTopic(name, partitions, 1)])[name].result(DEADLINE_S)
+        return name
 
     def send(self, topic: str, *values: bytes | None, key: bytes | None = None, partition: int = 0) -> None:
         for value in values:
             self.producer.produce(topic, value, key, partition)
         assert self.producer.flush(DEADLINE_S) == 0
+
+    def recreate(self, topic: str, partitions: int) -> None:
+        admin = AdminClient({"bootstrap.servers": self.settings.bootstrap_servers})
+        admin.delete_topics([topic], operation_timeout=DEADLINE_S)[topic].result(DEADLINE_S)
+
+        def created() -> bool:
+            try:
+                admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(DEADLINE_S)
+            except KafkaException:
+                return False  # the broker is still deleting it
+            return True
+
+        until(created)
 
     def consumer(self, group: str) -> Consumer:
         return KafkaConsumer(consumer_config(self.settings, group))
@@ -270,6 +293,19 @@ def test_patterns_find_topics_that_come_later(cluster, read):
     reader = read(group(), f"^{topic}.*", f"^{prefix}.*")
     cluster.send(topic, b"a")
     until(lambda: reader.values() == [b"a"], reader)
+    later = cluster.topic(1, f"{prefix}-later")
+    cluster.send(later, b"b")
+    until(lambda: reader.values() == [b"a", b"b"], reader)
+
+
+def test_a_pattern_that_nothing_matches_is_waited_for_and_no_topic_of_its_name_advised(kafka):
+    prefix = f"p{uuid.uuid4().hex[:8]}"
+    cluster = Real(kafka.bootstrap_servers)
+    with capture_logs() as logs:
+        reader = Reader(cluster.consumer(group()), [f"^{prefix}.*"])
+        until(lambda: logs, reader)
+    reader.consumer.close()
+    assert [entry["event"] for entry in logs] == ["no topic matches this pattern yet, waiting for one"]
 
 
 def test_a_consumer_knows_that_its_cluster_answers(cluster, read):
@@ -277,3 +313,33 @@ def test_a_consumer_knows_that_its_cluster_answers(cluster, read):
     reader = read(group(), topic)
     until(lambda: reader.held, reader)
     assert reader.consumer.reachable
+
+
+def test_a_topic_that_is_made_anew_is_read_from_its_first_record_though_its_log_has_passed_the_old_position(
+    cluster, read
+):
+    topic = cluster.topic(1)
+    cluster.send(topic, b"old", b"old", b"old")
+    reader = read(group(), topic)
+    until(lambda: len(reader.got) == 3, reader)
+    cluster.recreate(topic, 1)
+    cluster.send(topic, *(b"new%d" % number for number in range(20)))
+    until(lambda: {b"new%d" % number for number in range(20)} <= set(reader.values()), reader)
+    assert "lost" in reader.calls or "revoke" in reader.calls
+    new = [message.offset() for message in reader.got if message.value() != b"old"]
+    assert new[new.index(0) :] == list(range(20)), "from the first one on they come in order, each once"
+
+
+def test_an_offset_of_the_earlier_topic_that_was_committed_to_the_new_one_is_not_gone_on_from(cluster, read):
+    topic, name = cluster.topic(1), group()
+    cluster.send(topic, b"old", b"old", b"old")
+    reader = read(name, topic)
+    until(lambda: len(reader.got) == 3, reader)
+    cluster.recreate(topic, 1)
+    cluster.send(topic, *(b"new%d" % number for number in range(20)))
+    where = TopicPartition(topic, 0)
+    until(lambda: reader.consumer.commit({where: Committed(3, "mine")}, wait=True))  # as a worker about to be killed
+    reader.consumer.close()
+    again = read(name, topic)
+    until(lambda: len(again.got) == 20, again)
+    assert [message.offset() for message in again.got] == list(range(20))

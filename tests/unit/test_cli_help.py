@@ -74,3 +74,30 @@ def test_a_property_that_librdkafka_does_not_know_is_a_settings_error(command):
     ran = recado(command, RECADO_KAFKA_SECURITY_PROTCOL="SSL")
     assert ran.code == 2
     assert "security.protcol" in ran.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_stay_on_their_lines_and_no_help_shows_a_backslash_b(command):
+    text = recado(command, "--help").out
+    assert "\\b" not in text
+    assert "\b" not in text
+    _, found, examples = text.partition("Examples:\n")
+    lines = [line for line in examples.partition("\n\n")[0].splitlines() if "recado" in line]
+    assert lines or not found
+    assert all(line.count("recado ") == 1 or " | " in line for line in lines)
+
+
+@pytest.mark.parametrize("arguments", [["send", "bad topic", "x"], ["tail", "bad topic"]])
+def test_an_illegal_topic_name_is_told_as_such(arguments):
+    ran = recado(*arguments, RECADO_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert ran.code == 2
+    assert "illegal topic name 'bad topic'" in ran.err
+    assert "--create" not in ran.err
+
+
+@pytest.mark.parametrize("command", ["settings", "topics", "doctor"])
+def test_a_property_that_librdkafka_does_not_know_is_named_with_its_variable_and_the_nearest(command):
+    ran = recado(command, RECADO_KAFKA_SECURTY_PROTOCOL="x")
+    assert ran.code == 2
+    assert "RECADO_KAFKA_SECURTY_PROTOCOL" in ran.err + ran.out
+    assert "Did you mean RECADO_KAFKA_SECURITY_PROTOCOL?" in ran.err + ran.out

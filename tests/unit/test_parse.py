@@ -500,3 +500,14 @@ def test_ids_are_uuids_of_version_7_and_never_the_same():
     assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", i) for i in ids)
     many = new_ids(1000)
     assert many == sorted(many)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "bounds"),
+    [
+        ("partition", 2147483648, "between 0 and 2147483647"),
+        ("timestamp", 9223372036854775807, "between 1 and 9007199254740991"),
+    ],
+)
+def test_a_number_that_is_too_large_is_told_both_bounds(field, value, bounds):
+    assert bounds in str(refusal(one, envelope(**{field: value})))

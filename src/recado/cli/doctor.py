@@ -54,7 +54,7 @@ _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "problem
     topic="Topic to look at.", group="Consumer group to look at.", host="Address of the gateway.", port="Its port."
 )
 def doctor(as_json: bool) -> int:
-    r"""Check settings, Kafka, topic, group, disk, clock, ports and Java.
+    """Check settings, Kafka, topic, group, disk, clock, ports and Java.
 
     Each check is one line: ok, a warning or a problem, what was seen, and what to do about it.
 

@@ -25,7 +25,7 @@ __all__ = ["gateway", "serve"]
 @settings_options(host="Address to listen on.", port="Port to listen on.", topic="Topic of records that name none.",
                   wait_s="Longest wait for Kafka's confirmation, in seconds.")  # fmt: skip
 def gateway(app: str | None) -> int:
-    r"""Run the gateway: POST /send, POST /send/TOPIC, POST /flush.
+    """Run the gateway: POST /send, POST /send/TOPIC, POST /flush.
 
     Without MODULE:APP it serves recado's own routes. With it, it serves your Flask app, which must have them:
     app.register_blueprint(recado.blueprint()).

@@ -28,7 +28,7 @@ ABSENT = "dead"
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, or with GROUP one object.")
 @settings_options()
 def groups(group: str | None, as_json: bool) -> int:
-    r"""List consumer groups with their lag, or GROUP partition by partition.
+    """List consumer groups with their lag, or GROUP partition by partition.
 
     Lag is the records from the committed offset to the end of the partition. A partition that a member holds but
     that was never committed counts as a whole, since a new group starts at the earliest record.

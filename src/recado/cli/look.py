@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from recado.cli.options import load_settings
-from recado.settings import Settings
+from recado.errors import ConfigurationError
+from recado.settings import TOPIC_RULE, Settings, is_topic_name
 from recado.telemetry import logs
 
-__all__ = ["settings_to_look"]
+__all__ = ["checked_topic", "settings_to_look"]
+
+
+def checked_topic(name: str) -> str:
+    """The name of a topic, if Kafka allows it. Raises ConfigurationError."""
+    if not is_topic_name(name):
+        raise ConfigurationError(f"illegal topic name {name[:300]!r}: it must be {TOPIC_RULE}")
+    return name
 
 
 def settings_to_look() -> Settings:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from recado.kafka.properties import check_properties
 from recado.settings import Settings, SettingsSource, from_process
 from recado.telemetry import logs
 
@@ -51,7 +52,9 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
 def load_settings() -> SettingsSource:
     """The settings of this run, command line included. Raises ConfigurationError."""
     options = dict(click.get_current_context().meta.get("recado.options", {}))
-    return from_process(options, options.pop("config", None))
+    source = from_process(options, options.pop("config", None))
+    check_properties(source)
+    return source
 
 
 def current_settings(*, logging: bool = False) -> Settings:

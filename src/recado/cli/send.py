@@ -9,7 +9,7 @@ from typing import IO
 
 import click
 
-from recado.cli.look import settings_to_look
+from recado.cli.look import checked_topic, settings_to_look
 from recado.cli.main import UNREACHABLE
 from recado.cli.options import settings_options
 from recado.cli.sending import Maker, Sending, Tally
@@ -37,7 +37,7 @@ CHUNK_BYTES = 65_536
 def send(
     topic: str, value: str | None, key: str | None, headers: tuple[str, ...], partition: int | None, as_json: bool
 ) -> int:
-    r"""Send VALUE to TOPIC and tell where it lies, once Kafka has confirmed it.
+    """Send VALUE to TOPIC and tell where it lies, once Kafka has confirmed it.
 
     Without VALUE, or with -, each line of standard input becomes a record, an empty line an empty one. Each is sent
     as it comes, in order; the first that fails ends it.
@@ -135,6 +135,7 @@ def _feed(sending: Sending, make: Maker, batches: Iterable[list[bytes]], max_byt
 
 def _check_topic(settings: Settings, topic: str, partition: int | None) -> None:
     """Ask Kafka first: a wrong name or partition should be told before anything is read."""
+    checked_topic(topic)
     count = Admin(settings).topic_partitions().get(topic)
     if count is None:
         remedy = f"recado kafka topics --create --topic {topic} --partitions 3"

@@ -23,7 +23,7 @@ __all__ = ["settings"]
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON array.")
 @settings_options()
 def settings(as_json: bool) -> int:
-    r"""Show every setting with its value and where it came from; secrets are masked.
+    """Show every setting with its value and where it came from; secrets are masked.
 
     The command line wins over the environment, that over recado.toml, that over the default. Any property of
     librdkafka passes through: RECADO_KAFKA_SECURITY_PROTOCOL=SASL_SSL, or in recado.toml

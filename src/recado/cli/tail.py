@@ -13,7 +13,7 @@ from itertools import groupby
 import click
 from click.core import ParameterSource
 
-from recado.cli.look import settings_to_look
+from recado.cli.look import checked_topic, settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.record_line import as_line, as_object
 from recado.cli.status_line import StatusLine
@@ -67,7 +67,7 @@ def tail(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    r"""Show the records of TOPIC as they arrive, until Ctrl-C.
+    """Show the records of TOPIC as they arrive, until Ctrl-C.
 
     It joins no group and commits nothing, so nobody notices. Records of transactions show once these are
     committed. A value that is not UTF-8 shows as base64, one that is too long is cut on a terminal.
@@ -85,7 +85,7 @@ def tail(
         raise click.UsageError(f"{options} each say where to begin: give one of them.")
     since_ms = None if since is None else moment_ms(since, datetime.now().timestamp())
     show = as_object if as_json else as_line(verbose=verbose, wide=not sys.stdout.isatty())
-    with Tail(settings_to_look(), topic) as reader, StatusLine() as line:
+    with Tail(settings_to_look(), checked_topic(topic)) as reader, StatusLine() as line:
         _begin(reader, from_beginning=from_beginning, last=last, since_ms=since_ms)
         batches = _batches(reader, last=last, follow=not no_follow)
         try:

@@ -23,7 +23,7 @@ CREATE = "recado kafka topics --create --topic NAME --partitions 3"
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON array.")
 @settings_options()
 def topics(pattern: str | None, everything: bool, as_json: bool) -> int:
-    r"""List topics with their partitions, replicas and records.
+    """List topics with their partitions, replicas and records.
 
     PATTERN may hold * and ?; quote it, or the shell takes it for files. Records are counted by offsets, so what
     compaction took away and transaction markers count, too.

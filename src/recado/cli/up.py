@@ -46,7 +46,7 @@ LOCAL = ("localhost", "127.0.0.1")
 @click.argument("worker", metavar="[WORKER.py]", required=False)
 @settings_options(host="Address of the gateway.", port="Port of the gateway.", topic="The topic.", group="The group.")
 def up(app: str | None, worker: str | None) -> int:
-    r"""Start everything in this terminal: Kafka, topic, gateway, worker. Ctrl-C stops all of it in order.
+    """Start everything in this terminal: Kafka, topic, gateway, worker. Ctrl-C stops all of it in order.
 
     Where nothing answers at localhost:9092 a real Kafka is started, with its data in .recado. APP.py holds your
     Flask app (`app`), WORKER.py your recado.Worker (`worker`); without them the example runs.

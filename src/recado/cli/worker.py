@@ -29,7 +29,7 @@ __all__ = ["worker"]
 @settings_options(group="Consumer group, where the worker names none.", topic="Topic of handlers that name none.",
                   worker_port="Port of the worker's health and metrics.")  # fmt: skip
 def worker(target: str, processes: int, reload: bool) -> int:
-    r"""Run the handlers of a recado.Worker until SIGTERM or Ctrl-C.
+    """Run the handlers of a recado.Worker until SIGTERM or Ctrl-C.
 
     MODULE:WORKER is where it is, such as shop.jobs:worker or jobs.py (then the name is `worker`). Handlers that are
     at work are finished first, for at most RECADO_DRAIN_S seconds; what remains comes again (exit code 3).

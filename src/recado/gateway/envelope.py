@@ -20,6 +20,9 @@ ID_RULE = "1 to 200 printable ASCII characters without spaces"
 
 _ID = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
+#: The largest partition number that Kafka's protocol has room for.
+LAST_PARTITION = 2**31 - 1
+
 #: Header names and values that would break a line of somebody's log or protocol.
 _LINE_BREAK = re.compile(r"[\r\n\0]")
 
@@ -148,8 +151,8 @@ def checked_key(field: bytes) -> str:
 
 def checked_partition(number: int) -> int:
     """A partition number; whether the topic has it is the intake's to say."""
-    if not 0 <= number < 2**31:
-        raise invalid("partition", f"{number} must be 0 or more.")
+    if not 0 <= number <= LAST_PARTITION:
+        raise invalid("partition", f"{number} must be between 0 and {LAST_PARTITION}.")
     return number
 
 

@@ -8,6 +8,9 @@ from recado.gateway.problem import invalid
 
 __all__ = ["checked_moment"]
 
+#: The largest timestamp that is a whole number in every JSON reader (in the year 287,396).
+LAST_TIMESTAMP_MS = 2**53 - 1
+
 
 def checked_moment(field: str, moment: int | str) -> int:
     """Milliseconds since the epoch, from those or from ISO 8601 with an offset. Raises Problem that names the field."""
@@ -19,6 +22,6 @@ def checked_moment(field: str, moment: int | str) -> int:
         if found.tzinfo is None:
             raise invalid(field, f"{moment!r} lacks an offset; end it with Z for UTC.")
         moment = round(found.timestamp() * 1000)
-    if not 1 <= moment < 2**53:
-        raise invalid(field, f"{moment} must be milliseconds since 1970, 1 or more.")
+    if not 1 <= moment <= LAST_TIMESTAMP_MS:
+        raise invalid(field, f"{moment} must be milliseconds since 1970, between 1 and {LAST_TIMESTAMP_MS}.")
     return moment

@@ -109,7 +109,12 @@ class PartitionListener(Protocol):
 
 
 class Consumer(Protocol):
-    """Reads as a member of a group, read_committed, and commits only what it is told. One thread only."""
+    """Reads as a member of a group, read_committed, and commits only what it is told. One thread only.
+
+    A topic that is deleted and made anew under its name is another log, where old offsets mean nothing. It is noticed
+    within seconds: its partitions are told as lost and assigned, and read from their first record. Offsets are
+    committed with the topic's id beside them; those of an earlier topic are not gone on from.
+    """
 
     @property
     def reachable(self) -> bool:
@@ -131,12 +136,21 @@ class Consumer(Protocol):
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch from these again, at the record after the last one that ``consume`` returned."""
 
+    def went_back(self, partition: TopicPartition) -> None:
+        """Hear that the owner saw offsets go back here: it has begun again, and need not be told to once more."""
+
     def commit(self, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
         """Commit exactly these offsets; with ``wait`` block until the coordinator has answered.
 
         Returns False when the coordinator refused or did not answer (the offsets then are as they were);
         without ``wait`` the listener's ``on_commit`` tells what came of it, from inside a later ``consume``.
+        While the group rebalances the coordinator may refuse every commit of a member that has not caught up;
+        only ``consume`` lets it catch up. ``close`` does not: commit first.
         """
+
+    @property
+    def refusal(self) -> str:
+        """Why the last ``commit`` with ``wait`` returned False; empty when it did not."""
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
         """The group's committed offsets of these partitions; those without one are left out. Blocks."""

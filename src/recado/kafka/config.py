@@ -34,6 +34,10 @@ SESSION_TIMEOUT_MS = 10_000
 #: a batch that is larger comes whole all the same.
 FETCH_PARTITION_BYTES = 262_144
 
+#: How soon a topic that a pattern matches is noticed; librdkafka's 5 minutes are long for who has just created one.
+#: It costs a request each time.
+METADATA_REFRESH_MS = 10_000
+
 
 def client_config(settings: Settings) -> dict[str, Any]:
     """Properties that every client shares, the user's ``[kafka]`` on top."""
@@ -80,6 +84,7 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
         "isolation.level": "read_committed",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
         "queued.min.messages": FETCH_AHEAD_RECORDS,
         "queued.max.messages.kbytes": FETCH_AHEAD_KBYTES,
         "fetch.message.max.bytes": FETCH_PARTITION_BYTES,

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
 from confluent_kafka import Consumer as Client
-from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Position
 
+from recado.errors import RecadoError
 from recado.kafka.abstract import Committed, Message, PartitionListener
 from recado.kafka.failures import client_failure, is_unreachable
+from recado.kafka.identity import TopicIds, stamped, unstamped
 from recado.kafka.quiet import Seldom, quiet_logger
 from recado.record import TopicPartition
 
@@ -45,12 +47,19 @@ class KafkaConsumer:
         self._seldom = Seldom()
         self._probe_at = 0.0
         self._commits_fail = False
+        self._refusal = ""
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
         try:
             # Any: its stubs say Optional wherever a message may be an event instead of a record.
             self._client: Any = Client({**config, **callbacks}, logger=quiet_logger())
         except KafkaException as error:
             raise client_failure(error, "the consumer's settings") from error
+        self._ids = TopicIds(config)
+        self._held: set[TopicPartition] = set()
+        #: To be read from their first record; what comes of them until they are is of no use.
+        self._to_rewind: set[TopicPartition] = set()
+        #: Where offsets went back by themselves, and when.
+        self._went_back: dict[TopicPartition, float] = {}
         self._listener: PartitionListener | None = None
         self._missing: set[str] = set()
         self._closed = False
@@ -72,6 +81,9 @@ class KafkaConsumer:
 
     def consume(self, max_records: int, timeout_s: float) -> list[Message]:
         """Return what is there; wait up to ``timeout_s`` only for the first record."""
+        self._notice_new_topics()
+        if self._to_rewind:
+            self._rewind()
         batch: list[Any] = self._client.consume(max_records, 0)
         if not batch:
             first = self._client.poll(timeout_s)
@@ -79,6 +91,8 @@ class KafkaConsumer:
                 self._probe()
                 return []
             batch = [first, *self._client.consume(max_records, 0)]
+        if self._to_rewind:
+            batch = [m for m in batch if (m.topic(), m.partition()) not in self._to_rewind]
         if any(message.error() for message in batch):
             batch = [message for message in batch if not self._is_event(message)]
         return batch
@@ -91,30 +105,49 @@ class KafkaConsumer:
         """Fetch from these again."""
         self._client.resume([Position(*partition) for partition in partitions])
 
+    def went_back(self, partition: TopicPartition) -> None:
+        """The owner saw offsets go back here."""
+        self._went_back[partition] = time.monotonic()
+        self._ids.hurry()
+
     def commit(self, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
         """Commit exactly these offsets."""
         positions = [
-            Position(partition.topic, partition.partition, committed.offset, metadata=committed.metadata)
-            for partition, committed in offsets.items()
+            Position(*where, committed.offset, metadata=stamped(self._ids.of(where.topic), committed.metadata))
+            for where, committed in offsets.items()
         ]
         try:
             results = self._client.commit(offsets=positions, asynchronous=not wait)
+            failed = next((result.error for result in results if result.error), None) if wait else None
         except KafkaException as error:
-            log.warning("commit failed", error=error.args[0].str(), offsets=len(positions))
-            return False
-        return not wait or all(result.error is None for result in results)
+            failed = error.args[0]
+        if failed is not None and not self._refusal:
+            log.warning("commit failed, it is repeated", error=failed.str(), offsets=len(positions))
+        if wait:
+            self._refusal = failed.str() if failed is not None else ""
+        return failed is None
+
+    @property
+    def refusal(self) -> str:
+        """Why the last ``commit`` with ``wait`` failed."""
+        return self._refusal
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
         """Ask the coordinator for the group's committed offsets."""
+        return {
+            where: found._replace(metadata=unstamped(found.metadata)[1]) for where, found in self._stored(partitions)
+        }
+
+    def _stored(self, partitions: Sequence[TopicPartition]) -> list[tuple[TopicPartition, Committed]]:
         try:
             found = self._client.committed([Position(*p) for p in partitions], timeout=COMMITTED_TIMEOUT_S)
         except KafkaException as error:
             raise client_failure(error, "reading committed offsets") from error
-        return {
-            TopicPartition(position.topic, position.partition): Committed(position.offset, position.metadata or "")
+        return [
+            (TopicPartition(position.topic, position.partition), Committed(position.offset, position.metadata or ""))
             for position in found
             if position.offset >= 0
-        }
+        ]
 
     def close(self) -> None:
         """Leave the group; the listener's ``on_revoke`` runs inside."""
@@ -136,11 +169,62 @@ class KafkaConsumer:
         self._say(message.topic() or "", error)
         return True
 
+    def _notice_new_topics(self) -> None:
+        """Begin anew with topics that were deleted and made anew under our hands."""
+        changed = self._ids.changed({where.topic for where in self._held})
+        if changed is None:
+            return
+        for topic, new_id in changed.items():
+            log.warning(
+                "topic was made anew, beginning at its first record", topic=topic, was=self._ids.of(topic), now=new_id
+            )
+            partitions = sorted(p for p in self._held if p.topic == topic and p not in self._went_back)
+            self._ids.begin(topic, new_id)
+            self._to_rewind.update(partitions)
+            if partitions and self._listener is not None:
+                self._listener.on_lost(partitions)
+                self._listener.on_assign(partitions)
+        self._went_back = {where: at for where, at in self._went_back.items() if at > self._ids.asked_at}
+
+    def _rewind(self) -> None:
+        for where in sorted(self._to_rewind):
+            try:
+                self._client.seek(Position(*where, OFFSET_BEGINNING))
+                self._to_rewind.discard(where)
+            except KafkaException:
+                continue  # it has no leader yet, or its first fetch has not begun: the next round tries again
+
+    def _check_stored(self, assigned: list[TopicPartition]) -> None:
+        """Go on from no offset of an earlier topic of the same name."""
+        ids = self._ids.learn({where.topic for where in assigned}, keep={where.topic for where in self._held})
+        known = [where for where in assigned if ids.get(where.topic)]
+        try:
+            stored = self._stored(known) if known else []
+        except RecadoError as error:
+            log.warning("committed offsets not checked against the topic's id", error=str(error))
+            return
+        for where, found in stored:
+            was = unstamped(found.metadata)[0]
+            if was and was != ids[where.topic]:
+                log.warning(
+                    "topic was made anew, beginning at its first record",
+                    topic=where.topic,
+                    partition=where.partition,
+                    committed=found.offset,
+                    was=was,
+                    now=ids[where.topic],
+                )
+                self._to_rewind.add(where)
+
     def _say(self, topic: str, error: KafkaError) -> None:
+        self._ids.hurry()
         if error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
             log.warning("consumer error", topic=topic, error=error.str(), code=error.name())
         elif topic not in self._missing:
             self._missing.add(topic)
+            if topic.startswith("^"):
+                log.warning("no topic matches this pattern yet, waiting for one", pattern=topic)
+                return
             remedy = f"recado kafka topics --create --topic {topic} --partitions 3"
             log.warning("topic does not exist yet, waiting for it", topic=topic, remedy=remedy)
 
@@ -171,16 +255,25 @@ class KafkaConsumer:
             self._listener.on_commit(offsets, failed is None)
 
     def _assigned(self, found: Sequence[Position]) -> None:
+        partitions = _partitions(found)
+        self._check_stored(partitions)
+        self._held.update(partitions)
         if self._listener is not None:
-            self._listener.on_assign(_partitions(found))
+            self._listener.on_assign(partitions)
 
     def _revoked(self, found: Sequence[Position]) -> None:
         if self._listener is not None:
             self._listener.on_revoke(_partitions(found))
+        self._let_go(found)
 
     def _lost(self, found: Sequence[Position]) -> None:
         if self._listener is not None:
             self._listener.on_lost(_partitions(found))
+        self._let_go(found)
+
+    def _let_go(self, found: Sequence[Position]) -> None:
+        self._held.difference_update(_partitions(found))
+        self._to_rewind &= self._held
 
 
 def _partitions(positions: Sequence[Position]) -> list[TopicPartition]:

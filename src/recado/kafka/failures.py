@@ -14,6 +14,7 @@ from recado.errors import (
     RecordTooLarge,
     UnknownTopic,
 )
+from recado.kafka.properties import nearest_property
 
 __all__ = ["client_failure", "delivery_failure", "is_unreachable"]
 
@@ -70,7 +71,7 @@ def client_failure(error: KafkaException | KafkaError, doing: str) -> RecadoErro
     cause = error.args[0] if isinstance(error, KafkaException) else error
     code = cause.code()
     if code == KafkaError._INVALID_ARG:
-        return ConfigurationError(f"{doing}: {cause.str()}")
+        return ConfigurationError(f"{doing}: {cause.str()}{_suggestion(cause.str())}")
     if code in _NO_TOPIC:
         return UnknownTopic(f"{doing}: {cause.str()}")
     if code in _DENIED:
@@ -78,3 +79,10 @@ def client_failure(error: KafkaException | KafkaError, doing: str) -> RecadoErro
     if code in _UNREACHABLE:
         return KafkaUnreachable(f"{doing}: {cause.str()}. Is Kafka running? `recado doctor` looks closer.")
     return RecadoError(f"{doing}: {cause.str()} ({cause.name()})")
+
+
+def _suggestion(text: str) -> str:
+    """What a property that librdkafka does not know may have been, for programs that made a client without asking."""
+    _, found, rest = text.partition('No such configuration property: "')
+    meant = nearest_property(rest.rstrip('"')) if found else ""
+    return f". Did you mean {meant}?" if meant else ""

@@ -67,6 +67,8 @@ class MemoryKafka:
         self.changed = threading.Condition(threading.RLock())
         #: A partition's records by offset; None stands where a transaction marker or a compacted record lies.
         self.logs: dict[TopicPartition, list[Message | None]] = {}
+        #: Which topic of a name it is: one that is deleted and made anew is another.
+        self.topic_ids: dict[str, int] = {}
         self._groups: dict[str, MemoryGroup] = {}
         self._counts: dict[str, int] = {}
         #: What each topic was created with.
@@ -94,6 +96,7 @@ class MemoryKafka:
                 return False
             self._counts[name] = partitions
             self.configs[name] = dict(config or {})
+            self.topic_ids.setdefault(name, 0)
             for number in range(partitions):
                 self.logs.setdefault(TopicPartition(name, number), [])
             for group in self._groups.values():
@@ -113,6 +116,16 @@ class MemoryKafka:
             for partition, end in offsets.items():
                 stored = self.logs[partition]
                 stored[:end] = [None] * min(end, len(stored))
+
+    def recreate_topic(self, name: str, partitions: int = 1) -> None:
+        """Delete a topic, and the groups' offsets with it as a broker does, and create it anew, empty."""
+        with self.changed:
+            self.topic_ids[name] += 1
+            for where in [where for where in self.logs if where.topic == name]:
+                del self.logs[where]
+                for group in self._groups.values():
+                    group.offsets.pop(where, None)
+            self.create_topic(name, partitions)
 
     def partition_counts(self) -> dict[str, int]:
         """Every topic with its partition count."""

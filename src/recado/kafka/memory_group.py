@@ -19,6 +19,7 @@ class Cluster(Protocol):
 
     changed: threading.Condition
     logs: dict[TopicPartition, list[Message | None]]
+    topic_ids: dict[str, int]
 
     @property
     def reachable(self) -> bool: ...
@@ -31,8 +32,12 @@ class MemoryGroup:
         self._cluster = cluster
         self.members: list[MemoryConsumer] = []
         self.offsets: dict[TopicPartition, Committed] = {}
+        #: Of which topic of that name an offset is.
+        self.offset_ids: dict[TopicPartition, int] = {}
         #: Who may read a partition now; it is free only when its last owner has let it go.
         self.owners: dict[TopicPartition, MemoryConsumer] = {}
+        #: Stages a rebalance: every commit is refused until each member has consumed so many times more.
+        self.rebalancing: dict[MemoryConsumer, int] = {}
 
     def rebalance(self) -> None:
         """Give every member its target: keep what can stay, spread the rest evenly."""
@@ -82,6 +87,7 @@ class MemoryConsumer:
         self._patterns: list[re.Pattern[str]] = []
         self._names: set[str] = set()
         self._positions: dict[TopicPartition, int] = {}
+        self._ids: dict[TopicPartition, int] = {}
         self._ended: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._commits: list[tuple[dict[TopicPartition, int], bool]] = []
@@ -89,6 +95,8 @@ class MemoryConsumer:
         #: Written by the group: what this member shall hold, and whether it was thrown out.
         self.target: set[TopicPartition] = set()
         self.expelled = False
+        #: Why the last ``commit`` with ``wait`` failed.
+        self.refusal = ""
 
     @property
     def reachable(self) -> bool:
@@ -111,7 +119,9 @@ class MemoryConsumer:
         """Return what is there; wait up to ``timeout_s`` only for the first record."""
         deadline = time.monotonic() + timeout_s
         self._tell_commits()
+        self._catch_up()
         while True:
+            self._begin_anew()
             self._follow_group()
             with self._cluster.changed:
                 found = self._read(max_records)
@@ -133,13 +143,20 @@ class MemoryConsumer:
         """Read from these again."""
         self._paused.difference_update(partitions)
 
+    def went_back(self, partition: TopicPartition) -> None:
+        """The twin notices a new topic at once, so there is nothing to hear."""
+
     def commit(self, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
         """Commit exactly these offsets; refused for a partition that this member does not own."""
         with self._cluster.changed:
             owned = all(self._group.owners.get(partition) is self for partition in offsets)
-            done = owned and self._cluster.reachable
+            caught_up = self._group.rebalancing.get(self, 0) <= 0
+            done = owned and caught_up and self._cluster.reachable
+            if wait:
+                self.refusal = "" if done else "not this member's now" if caught_up else "the group rebalances"
             if done:
                 self._group.offsets.update(offsets)
+                self._group.offset_ids.update({partition: self._ids[partition] for partition in offsets})
                 self._cluster.changed.notify_all()
             if not wait:
                 self._commits.append(({partition: found.offset for partition, found in offsets.items()}, done))
@@ -161,6 +178,11 @@ class MemoryConsumer:
         with self._cluster.changed:
             self._group.leave(self)
 
+    def _catch_up(self) -> None:
+        with self._cluster.changed:
+            if self in self._group.rebalancing:
+                self._group.rebalancing[self] -= 1
+
     def _join(self) -> None:
         self.expelled = False
         if self not in self._group.members:
@@ -180,6 +202,24 @@ class MemoryConsumer:
         free = any(self._group.owners.get(partition) is None for partition in self.target - self._positions.keys())
         return self.expelled or free or bool(self._positions.keys() - self.target)
 
+    def _begin_anew(self) -> None:
+        with self._cluster.changed:
+            ids = self._cluster.topic_ids
+            anew = [p for p in sorted(self._positions.keys() & self.target) if self._ids[p] != ids[p.topic]]
+            self._ids.update({partition: ids[partition.topic] for partition in anew})
+            self._positions.update(dict.fromkeys(anew, 0))
+            for partition in anew:
+                self._ended.pop(partition, None)
+                self._paused.discard(partition)
+        if anew:
+            self._told().on_lost(anew)
+            self._told().on_assign(anew)
+
+    def _first(self, partition: TopicPartition) -> int:
+        topic_id = self._ids[partition] = self._cluster.topic_ids[partition.topic]
+        same = self._group.offset_ids.get(partition) == topic_id
+        return self._group.offsets[partition].offset if same and partition in self._group.offsets else 0
+
     def _follow_group(self) -> None:
         """Let go and take over what the group says, one listener call after the other, no lock held."""
         if self.expelled:
@@ -196,7 +236,7 @@ class MemoryConsumer:
             free = [p for p in sorted(self.target - self._positions.keys()) if self._group.owners.get(p) is None]
             for partition in free:
                 self._group.owners[partition] = self
-                self._positions[partition] = self._group.offsets.get(partition, Committed(0)).offset
+                self._positions[partition] = self._first(partition)
         if (free or not self._joined) and self._listener is not None:
             self._joined = True
             self._listener.on_assign(free)

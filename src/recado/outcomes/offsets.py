@@ -78,6 +78,13 @@ class OffsetTracker:
         position = max(self._last + 1, self._end)
         return position if position > 0 or self._end == 0 else None
 
+    def holes(self) -> list[int]:
+        """Delivered offsets that are not done, below one that is, ascending."""
+        if not self._done:
+            return []
+        top = max(self._done)
+        return [offset for offset in self._pending if offset < top and offset not in self._done]
+
     def done_ahead(self) -> list[int]:
         """Done offsets beyond the position, ascending: what an offset map would remember."""
         return sorted(self._done)

@@ -46,11 +46,6 @@ class Commits:
             for where, committed in moved.items():
                 self._holdings.epochs[where].requested = committed.offset
 
-    def uncommitted(self) -> list[Epoch]:
-        """The partitions where more is done than is known to be committed."""
-        epochs = self._holdings.snapshot()
-        return [epoch for epoch in epochs if epoch.tracker.position() not in (None, epoch.committed)]
-
     def commit_all(self, epochs: Iterable[Epoch]) -> bool:
         """Commit what is not known to be committed, and wait for the coordinator's answer."""
         moved = {}

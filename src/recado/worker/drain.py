@@ -15,6 +15,7 @@ from recado.worker.commits import Commits
 from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
+from recado.worker.holes import Holes
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 
@@ -25,8 +26,12 @@ log = structlog.get_logger(__name__)
 #: Rest between two looks whether handlers are through, in seconds.
 LOOK_EVERY_S = 0.01
 
-#: How long the last commit and leaving the group may take, in seconds: both can hang without a coordinator.
+#: How long leaving the group may take, in seconds, and one commit beyond the budget: both can hang without a
+#: coordinator.
 LEAVE_S = 5.0
+
+#: Longest wait for records that are not wanted, between two commits that the group refuses, in seconds.
+CATCH_UP_S = 0.1
 
 
 class Remaining(NamedTuple):
@@ -49,6 +54,7 @@ class Drain:
         settlement: Settlement,
         commits: Commits,
         flow: Flow,
+        holes: Holes,
         stop: StopRequest,
         drain_s: float,
     ) -> None:
@@ -57,53 +63,69 @@ class Drain:
         self._settlement = settlement
         self._commits = commits
         self._flow = flow
+        self._holes = holes
         self._stop = stop
         self._drain_s = drain_s
+        self._deadline = 0.0
         self._uncommitted: list[Remaining] = []
 
     def run(self) -> list[Remaining]:
         """Blocks for ``drain_s`` and ``LEAVE_S`` at most; less when a second stop is requested.
 
         The order: take nothing new, or there is no end; finish what executes while still polling, or the group
-        throws us out and the commit fails; settle and commit, or done records come again; only then leave the
-        group, because leaving gives the partitions away.
+        throws us out and the commit fails; finish what is not done below what is, or that comes again; settle and
+        commit, or done records come again; only then leave the group, because leaving gives the partitions away, and
+        who leaves in the middle of a rebalance may not commit.
         """
+        self._deadline = time.monotonic() + self._drain_s
         self._holdings.draining = True
         self._holdings.close(self._holdings.snapshot())
         self._settlement.release_closed()
         self._finish_executing()
         self._settlement.settle_all()
-        remaining = self._remaining()
+        self._holes.fill(self._holdings.snapshot(), self._has_time, lambda: self._poll(LOOK_EVERY_S))
+        remaining = self._remaining() + self._done_beyond()
         for runner in self._holdings.runners:
             runner.stop()
-        if not _within(LEAVE_S, self._leave):
-            log.warning("kafka did not answer at the end", waited_s=LEAVE_S)
+        budget_s = max(0.0, self._deadline - time.monotonic()) if self._consumer.reachable else 0.0
+        if not _within(budget_s + LEAVE_S, self._leave):
+            log.warning("kafka did not answer at the end")
         return remaining + self._uncommitted
 
     def _finish_executing(self) -> None:
-        deadline = time.monotonic() + self._drain_s
         waiting = False
-        while self._holdings.executing() and time.monotonic() < deadline and not self._stop.hurried:
+        while self._holdings.executing() and self._has_time():
             if not waiting:
                 log.info("draining", executing=len(self._holdings.executing()), at_most_s=self._drain_s)
                 waiting = True
-            self._poll()
+            self._poll(LOOK_EVERY_S)
             self._settlement.settle()
             self._commits.commit_some()
 
-    def _poll(self) -> None:
+    def _has_time(self) -> bool:
+        return time.monotonic() < self._deadline and not self._stop.hurried
+
+    def _poll(self, timeout_s: float) -> None:
         """Serve rebalances. Records that come all the same are dropped: they are not committed, so they come again."""
         self._flow.pause_all()
         try:
-            self._consumer.consume(1, LOOK_EVERY_S)
+            self._consumer.consume(1, timeout_s)
         except RecadoError:
-            time.sleep(LOOK_EVERY_S)  # the loop ended because of it and has said so; handlers may finish all the same
+            time.sleep(timeout_s)  # the loop ended because of it and has said so; handlers may finish all the same
 
     def _leave(self) -> None:
-        self._uncommitted = [_done_again(epoch) for epoch in self._commits.uncommitted()]
-        if self._commits.commit_all(self._holdings.snapshot()):
-            self._uncommitted = []
+        """Commit, again and again while a rebalance refuses it (it goes on while we poll), then leave."""
+        epochs = self._holdings.snapshot()
+        self._note_uncommitted(epochs)
+        while not self._commits.commit_all(self._holdings.snapshot()) and self._has_time():
+            self._note_uncommitted(epochs)
+            self._poll(CATCH_UP_S)
+        self._note_uncommitted(epochs)
         self._consumer.close()
+
+    def _note_uncommitted(self, epochs: list[Epoch]) -> None:
+        why = self._consumer.refusal or "no answer"
+        self._uncommitted = [_done_again(epoch, why) for epoch in epochs if epoch.uncommitted]
 
     def _remaining(self) -> list[Remaining]:
         remaining = []
@@ -115,14 +137,22 @@ class Drain:
                 )
         return sorted(remaining)
 
+    def _done_beyond(self) -> list[Remaining]:
+        """Done records that cannot be committed, because one below them is not done."""
+        found = []
+        for epoch in self._holdings.snapshot():
+            if ahead := epoch.tracker.done_ahead():
+                reason = f"not done, while {len(ahead)} records from offset {ahead[0]} on are: those are handled again"
+                found.append(Remaining(epoch.topic, epoch.partition, epoch.tracker.position() or 0, reason))
+        return found
+
     def _is_batch(self, topic: str) -> bool:
         return self._holdings.runner(topic).handler.batch is not None
 
 
-def _done_again(epoch: Epoch) -> Remaining:
-    return Remaining(
-        epoch.topic, epoch.partition, epoch.committed or 0, "done from here on, but Kafka did not commit it"
-    )
+def _done_again(epoch: Epoch, why: str) -> Remaining:
+    reason = f"done from here on, but Kafka did not commit it ({why}): handled again"
+    return Remaining(epoch.topic, epoch.partition, epoch.committed or 0, reason)
 
 
 def _within(seconds: float, act: Callable[[], None]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recado.kafka.abstract import Message
 from recado.outcomes.offsets import OffsetTracker
 from recado.record import TopicPartition
 
@@ -26,9 +27,13 @@ class Epoch:
         "closed",
         "committed",
         "fenced",
+        "given_up",
         "group",
         "held_bytes",
+        "last_call",
+        "left_over",
         "partition",
+        "refilled",
         "requested",
         "stop",
         "topic",
@@ -49,8 +54,23 @@ class Epoch:
         self.closed = False
         #: The partition is no longer ours: results that come now are dropped (and counted).
         self.fenced = False
+        #: Once it is closed: records that no thread has begun, and those that failed or waited for another attempt.
+        self.left_over: list[Message] = []
+        self.given_up: list[Message] = []
+        #: Closed, but its holes are being finished: which offsets are (``holes.py``).
+        self.last_call = False
+        self.refilled: set[int] = set()
         #: Set when its handler failed for good.
         self.stop: Stop | None = None
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether more is done than Kafka is known to have committed."""
+        return self.tracker.position() not in (None, self.committed)
+
+    def lets(self, run_is_last: bool) -> bool:
+        """Whether a run may begin now (any thread)."""
+        return not self.closed or (run_is_last and self.last_call)
 
     @property
     def held_records(self) -> int:

@@ -51,6 +51,9 @@ class Dispatcher(Protocol):
     def pace(self, record_s: float) -> None:
         """The handler takes about so long for a record (loop thread)."""
 
+    def refill(self, epoch: Epoch, messages: list[Message], budget_s: float) -> bool:
+        """Start records of a closed stay again, in offset order; False when that takes too long (loop thread)."""
+
     def start_due(self, now: float, *, whatever_is_there: bool = False) -> float:
         """Start what only waited for its time; return how many seconds until more is due (loop thread)."""
 
@@ -73,6 +76,7 @@ class Lanes:
         self._order = order
         self._concurrency = concurrency
         self._slice = concurrency * LEAST_SLICE
+        self._record_s = 0.0
         self._start = start
         self._lock = threading.Lock()
         self._lanes: defaultdict[TopicPartition, dict[bytes | None, Run]] = defaultdict(dict)
@@ -100,6 +104,7 @@ class Lanes:
                 del lanes[key]
             if run.following and not run.following_epoch.closed:
                 self._offer_again(lanes, run.following_epoch, run.following)
+                run.following = []
 
     def turn(self, run: Run) -> None:
         """A run was asked to stop in between: queue the rest, each key for itself.
@@ -145,7 +150,17 @@ class Lanes:
 
     def pace(self, record_s: float) -> None:
         """Group as many records at once as the threads handle in ``SLICE_S``."""
+        self._record_s = record_s
         self._slice = max(LEAST_SLICE, int(SLICE_S / max(record_s, 1e-6))) * self._concurrency
+
+    def refill(self, epoch: Epoch, messages: list[Message], budget_s: float) -> bool:
+        """Each key for itself; none is in anybody's hands."""
+        if not messages or len(messages) * self._record_s / self._concurrency > budget_s:
+            return False
+        lanes = self._lanes[epoch.where]
+        with self._lock:
+            self._place(lanes, epoch, self._grouped(messages), 1, is_last=True)
+        return True
 
     def _offer_again(self, lanes: dict[bytes | None, Run], epoch: Epoch, messages: list[Message]) -> None:
         if messages and not self._offer_whole(lanes, epoch, messages):
@@ -182,9 +197,12 @@ class Lanes:
         epoch: Epoch,
         groups: list[tuple[bytes | None, list[Message]]],
         size: int,
+        *,
+        is_last: bool = False,
     ) -> None:
         """Make runs of about ``size`` records; a key that has a run already follows it. Called with the lock held."""
         run = Run(epoch, [], [])
+        run.is_last = is_last
         for key, messages in groups:
             if key is not None:
                 busy = lanes.get(key)
@@ -197,6 +215,7 @@ class Lanes:
             if len(run.messages) >= size:
                 self._start(run)
                 run = Run(epoch, [], [])
+                run.is_last = is_last
         if run.messages:
             self._start(run)
 

@@ -111,6 +111,7 @@ class Loop:
         log.warning("offsets went back", topic=where.topic, partition=where.partition, offset=offset, was=last)
         self._rebalance.on_lost([where])
         self._rebalance.on_assign([where])
+        self._consumer.went_back(where)
         return self._holdings.epochs[where]
 
     def _start_due(self) -> None:

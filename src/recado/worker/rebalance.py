@@ -9,8 +9,10 @@ import structlog
 
 from recado.record import TopicPartition
 from recado.worker.commits import Commits
+from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
+from recado.worker.holes import Holes
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 
@@ -32,6 +34,7 @@ class Rebalance:
         settlement: Settlement,
         commits: Commits,
         flow: Flow,
+        holes: Holes,
         stop: StopRequest,
         drain_s: float,
     ) -> None:
@@ -39,6 +42,7 @@ class Rebalance:
         self._settlement = settlement
         self._commits = commits
         self._flow = flow
+        self._holes = holes
         self._stop = stop
         self._drain_s = drain_s
 
@@ -50,15 +54,18 @@ class Rebalance:
         log.info("partitions assigned", partitions=_shown(partitions), held=len(self._holdings.epochs))
 
     def on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
-        """Finish what executes, commit, then fence: in this order, so that what was done is not done again."""
+        """Finish what executes and the holes, commit, then fence: in this order, so that nothing is done again."""
         epochs = [epoch for where in partitions if (epoch := self._holdings.get(where))]
-        self._holdings.close(epochs)
+        self._holdings.close([epoch for epoch in epochs if not epoch.closed])  # else it ends already, as it should
         self._settlement.release_closed()
         deadline = time.monotonic() + self._drain_s
         while self._holdings.executing(epochs) and time.monotonic() < deadline and not self._stop.hurried:
             time.sleep(LOOK_EVERY_S)
         self._settlement.settle_all()
-        self._commits.commit_all(epochs)
+        self._holes.fill(epochs, lambda: time.monotonic() < deadline and not self._stop.hurried, _rest)
+        self._say_holes(epochs)
+        if not self._commits.commit_all(epochs):
+            self._say_uncommitted(epochs)
         for run in self._holdings.executing(epochs):
             log.warning(
                 "partition revoked while a handler is at work",
@@ -85,12 +92,40 @@ class Rebalance:
         """Pass on what came of a commit."""
         self._commits.told(offsets, ok)
 
+    def _say_holes(self, epochs: list[Epoch]) -> None:
+        for epoch in epochs:
+            if ahead := epoch.tracker.done_ahead():
+                log.warning(
+                    "partition revoked with records done beyond one that is not",
+                    topic=epoch.topic,
+                    partition=epoch.partition,
+                    offset=epoch.tracker.position(),
+                    done_beyond=len(ahead),
+                    remedy="its next owner handles these again",
+                )
+
+    def _say_uncommitted(self, epochs: list[Epoch]) -> None:
+        for epoch in epochs:
+            if epoch.uncommitted:
+                log.warning(
+                    "partition revoked before its done records were committed",
+                    topic=epoch.topic,
+                    partition=epoch.partition,
+                    offset=epoch.committed or 0,
+                    upto=epoch.tracker.position(),
+                    remedy="its next owner handles these records again",
+                )
+
     def _let_go(self, partitions: Sequence[TopicPartition], event: str) -> None:
         epochs = [epoch for where in partitions if (epoch := self._holdings.get(where))]
         self._holdings.close(epochs)
         self._holdings.fence(epochs)
         self._flow.forget(epochs)
         log.info(event, partitions=_shown(partitions), held=len(self._holdings.epochs))
+
+
+def _rest() -> None:
+    time.sleep(LOOK_EVERY_S)
 
 
 def _shown(partitions: Sequence[TopicPartition]) -> str:

@@ -25,6 +25,7 @@ class Run:
         "halt",
         "handled",
         "in_offset_order",
+        "is_last",
         "keys",
         "messages",
         "seen",
@@ -47,6 +48,8 @@ class Run:
         self.error: BaseException | None = None
         #: Whether the records are all that was delivered from the first to the last: they can be settled in one go.
         self.in_offset_order = in_offset_order
+        #: Whether it finishes holes of a closed stay.
+        self.is_last = False
         #: Asks the handling thread to stop before its next record.
         self.halt = False
         #: How long its thread was at it last, and how many records it handled then.

@@ -85,8 +85,8 @@ class Worker:
         """Work until SIGTERM, SIGINT or ``stop``; then finish what executes, commit and return.
 
         As the last line of a program it also ends it: SystemExit with 3 when records were still being handled
-        after ``RECADO_DRAIN_S``, or done ones could not be committed (they are named, and come again), with 2 when
-        settings or handlers are wrong.
+        after ``RECADO_DRAIN_S``, or done ones could not be committed, because Kafka refused or one below them waits
+        for another attempt (they are named, and come again); with 2 when settings or handlers are wrong.
         """
         try:
             settings = settings or self._settings or from_process().settings
@@ -164,7 +164,7 @@ def _say_goodbye(group: str, engine: Engine, remaining: list[Remaining]) -> None
         "worker stopped with work left behind",
         group=group,
         where=" ".join(f"{topic}/{partition}/{offset}" for topic, partition, offset, _ in remaining[:10]),
-        remedy="not committed, so handled again at the next start; RECADO_DRAIN_S gives handlers more time",
+        remedy="handled again at the next start; where a handler or a commit was late, RECADO_DRAIN_S gives more time",
     )
 
 
