@@ -171,7 +171,7 @@ class Front:
         await kept
         if spool.withdraw(keeping):
             return problem_answer(Problem.of(keeping.error or SpoolFailed(SLOW_DISK)))
-        if keeping.is_kept and not submission.is_async and not spool.is_stalled(submission.topics):
+        if keeping.is_kept and intake.may_wait(submission):
             await confirmed
         spool.forget(keeping)
         return answer(delivery, submission.shape, keeping, base=base)

@@ -43,7 +43,7 @@ class Gateway:
         self._lock = threading.Lock()
         self._intake: Intake | None = None
         self._owned: Owned | None = None
-        self._inherited: list[Intake | None] = []
+        self._inherited: list[object] = []
         # A producer's threads do not survive a fork: the child connects anew.
         os.register_at_fork(after_in_child=self._forget)
         #: Set by a shutdown: ready turns false, so that a load balancer sends nothing new.
@@ -65,15 +65,21 @@ class Gateway:
             return Intake(self._connect(self.settings), spool=None)
         directory = self.settings.data_dir / "spool"
         # The spool first: without it nothing may be promised.
-        self._owned = Folder(directory).take()
-        link = self._connect(self.settings)
-        spool = Spool(self._owned.store, max_bytes=self.settings.spool_max_bytes, producer=link.patient)
+        owned = Folder(directory).take()
+        try:
+            link = self._connect(self.settings)
+            spool = Spool(owned.store, max_bytes=self.settings.spool_max_bytes, producer=link.patient)
+        except BaseException:  # the next try shall find the spool free
+            owned.store.close()
+            owned.release()
+            raise
+        self._owned = owned
         return Intake(link._replace(topics=RememberedTopics(link.topics, directory / "topics.json")), spool=spool)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
         # The parent's SQLite connection must not be closed here (its locks are the parent's), only its lock's copy.
-        self._inherited.append(self._intake)
+        self._inherited += [self._intake, self._owned]
         self._intake = None
         if self._owned is not None:
             self._owned.release()

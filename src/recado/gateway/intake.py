@@ -108,6 +108,11 @@ class Intake:
             return None
         return not self.spool.has(submission.topics)
 
+    def may_wait(self, submission: Submission) -> bool:
+        """Tell whether records that were written down may reach Kafka before the sender's patience ends."""
+        assert self.spool is not None
+        return not submission.is_async and self.topics.reachable and not self.spool.is_stalled(submission.topics)
+
     def open(self, submission: Submission, on_complete: Callable[[Delivery], None]) -> Delivery:
         """Take the records in; ``on_complete`` is called on the reporting thread with the last fate."""
         delivery = delivery_of(submission, partial(self._close, on_complete, submission.topics))

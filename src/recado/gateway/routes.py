@@ -161,7 +161,7 @@ def _queue(intake: Intake, submission: Submission, base: str) -> Answer:
     kept.wait(KEEP_S)
     if spool.withdraw(keeping):
         return problem_answer(Problem.of(keeping.error or SpoolFailed(SLOW_DISK)))
-    if keeping.is_kept and not submission.is_async and not spool.is_stalled(submission.topics):
+    if keeping.is_kept and intake.may_wait(submission):
         confirmed.wait(max(0.0, deadline - time.monotonic()))
     spool.forget(keeping)
     return answer(delivery, submission.shape, keeping, base=base)
