@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 DAMAGED, ASIDE = "damaged", "aside"
 
 
-def set_aside(path: Path, error: sqlite3.Error) -> None:
+def set_aside(path: Path, error: Exception) -> None:
     """Move a file away, with its log. Whoever owns its number must ``finish_rescues`` then, now or at the next start.
 
     Both get their new names before either loses its old one: after a kill in between both are rescued, none is lost.

@@ -112,7 +112,7 @@ class Folder:
             _require_no_log(path)
             store = Store(path)
             store.check()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             # Closed before anything is moved: SQLite removes the log of a closed file by its name.
             if store is not None:
                 store.close()

@@ -77,9 +77,9 @@ class Line:
         """Tell whether the forwarder may pass a row that it read.
 
         What is under way elsewhere stops it there, and what was committed but is not known here yet: whether that is
-        under way, and who waits for it, comes with ``added``.
+        under way, and who waits for it, comes with ``added``. Where a row has failed since, all after it waits.
         """
-        return row <= self.last and row not in self.under_way
+        return row <= self.last and row not in self.under_way and not self._failed
 
     def reading(self) -> int:
         """The forwarder reads on after the row that is returned: what is struck out meanwhile may be in its hands."""

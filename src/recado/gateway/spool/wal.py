@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["flatten", "is_cut"]
+__all__ = ["PAGE_BYTES", "flatten", "is_cut"]
 
 #: SQLite's page size, as every spool has it.
 PAGE_BYTES = 4096
@@ -59,9 +59,6 @@ def flatten(database: Path, wal: Path, into: Path) -> None:
             if 0 < frame.page <= pages:
                 file.seek((frame.page - 1) * PAGE_BYTES)
                 file.write(frame.content)
-        # The header asks for a log; this file stands alone.
-        file.seek(18)
-        file.write(b"\x01\x01")
 
 
 def _frames(wal: Path) -> Iterator[_Frame]:
