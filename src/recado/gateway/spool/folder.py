@@ -14,6 +14,7 @@ import structlog
 from recado.errors import SpoolFailed
 from recado.gateway.spool.damage import DAMAGED, finish_rescues, put_away, set_aside
 from recado.gateway.spool.rescue import is_damage
+from recado.gateway.spool.reserve import Reserve
 from recado.gateway.spool.store import Damaged, Row, Saved, Store
 from recado.gateway.spool.wal import is_cut
 
@@ -93,8 +94,10 @@ class Folder:
     def _owned(self, number: int, lock: int) -> Owned:
         store: Store | None = None
         try:
+            Reserve(self.file(number)).spend()  # opening takes some room, too
             store = self._opened(number)
             self._adopt(store, own=number)
+            store.reserve.fill()
         except BaseException:
             if store is not None:
                 store.close()
@@ -150,6 +153,7 @@ class Folder:
         # The log goes last: SQLite removes one whose file is gone, but would read a file without its log.
         for suffix in ("", "-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
+        orphan.reserve.spend()
         if copied:
             log.info("spool of a dead gateway taken over", records=copied, path=str(path))
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from recado.errors import SpoolFailed
+from recado.gateway.spool.reserve import Reserve
 from recado.record import Outgoing
 
 __all__ = [
@@ -106,6 +107,7 @@ class Store:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self.reserve = Reserve(path)
         mode = "ro" if read_only else "rwc"
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
@@ -291,6 +293,11 @@ class Store:
         if self._db.execute("SELECT 1 FROM records LIMIT 1").fetchone() is None:
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def tidy(self) -> None:
+        """Carry the log into the file, after the disk was full, and take the reserve again."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.reserve.fill()
 
     def close(self) -> None:
         """Close the connection."""

@@ -58,8 +58,8 @@ class Writer:
         self._struck: deque[int] = deque()
         #: Somebody has woken the writer for strike-outs, and it has not taken them yet.
         self._is_called = False
-        #: The last commit failed: whether the disk can be written again must be tried.
-        self._failed = False
+        #: Why the last commit failed: whether the disk can be written again must be tried.
+        self._error: sqlite3.Error | None = None
         self._changes = store.changes()
         self._refused: deque[tuple[int, str]] = deque()
         self._next: dict[int, int] = {}
@@ -139,6 +139,10 @@ class Writer:
             log.info("spool not looked at", path=str(self._store.path), error=str(error))
 
     def _commit(self, keepings: list[Keeping]) -> bool:
+        # After a failure first what makes room: the reserve is not for what comes in.
+        if self._error is not None and keepings and not self._commit([]):
+            self._fail(keepings, self._error)
+            return False
         self._is_called = False
         struck = [self._struck.popleft() for _ in range(len(self._struck))]
         refused = [self._refused.popleft() for _ in range(len(self._refused))]
@@ -150,23 +154,33 @@ class Writer:
                 self._store.refuse(refused)
                 for keeping in keepings:
                     self._write(keeping, kept_ms)
-                if self._failed and not keepings:
+                if self._error is not None:
                     self._store.touch()
         except sqlite3.Error as error:
             self._next = numbers
-            self._failed = True
+            self._error = error
+            if _is_full(error):
+                self._store.reserve.spend()
             self._struck.extendleft(reversed(struck))
             self._refused.extendleft(reversed(refused))
             self._fail(keepings, error)
             self._queue.put(None)
             return False
-        self._failed = False
+        if self._error is not None:
+            self._recovered()
         self._listener.on_trouble(None)
         if struck or refused:
             self._listener.on_struck(struck + [row for row, _ in refused])
         for keeping in keepings:
             self._listener.on_kept(keeping, kept_ms)
         return True
+
+    def _recovered(self) -> None:
+        self._error = None
+        try:
+            self._store.tidy()
+        except (OSError, sqlite3.Error) as error:  # the next commit will say so, if it matters
+            log.info("spool not tidied", path=str(self._store.path), error=str(error))
 
     def _write(self, keeping: Keeping, kept_ms: int) -> None:
         records = keeping.delivery.records
@@ -187,13 +201,17 @@ class Writer:
 
     def _fail(self, keepings: list[Keeping], error: sqlite3.Error) -> None:
         self._listener.on_trouble(error)
-        # What the sqlite3 module raises by itself has no code.
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if _is_full(error):
             failure: RecadoError = SpoolFull("The disk of the spool is full, so nothing was accepted.")
         else:
             failure = SpoolFailed(f"The spool cannot be written ({error}), so nothing was accepted.")
         for keeping in keepings:
             self._listener.on_failed(keeping, failure)
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    # What the sqlite3 module raises by itself has no code.
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def stamped(record: Outgoing, now_ms: int) -> Outgoing:
