@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help up test test-fast lint format bench docs-check clean
+.PHONY: help up test test-fast torture lint format bench docs-check clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(VENV)/.dev ## Run every test, on Kafka 4.3.1 and on 3.9.1 (about ten min
 
 test-fast: $(VENV)/.dev ## Run the tests that need no Kafka (seconds).
 	$(BIN)/python -m pytest tests/unit
+
+torture: $(VENV)/.dev ## Faults under load for half an hour, on three brokers.
+	$(BIN)/recado torture gateway --minutes 30 --brokers 3 --gateways 2
 
 lint: $(VENV)/.dev ## Check style, types and the laws of the rooms.
 	$(BIN)/ruff check .

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -16,6 +18,7 @@ from flask import Flask
 from recado.errors import RecadoError
 from recado.gateway.api import create_app
 from recado.gateway.asgi import Front
+from recado.gateway.gateway import Gateway
 from recado.gateway.server import gateway_of, mounted_at
 from recado.gateway.wsgi import WsgiBridge
 from recado.kafka.abstract import Link
@@ -156,6 +159,7 @@ class Gate:
 
     kafka: FakeKafka
     front: FlaskFront | AsgiFront
+    gateway: Gateway
 
     def request(self, method: str, path: str, body: bytes | list[bytes] = b"", **headers: str) -> Answered:
         return self.front.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
@@ -173,18 +177,21 @@ class Gate:
 def gate(kind: str, **settings: Any) -> Iterator[Gate]:
     """A gateway behind the front ``kind``: ``flask`` or ``asgi``."""
     kafka = FakeKafka()
-    app = create_app(
-        Settings(**{"wait_s": 5.0, "spool": False, **settings}), connect=lambda _: Link(kafka, kafka, lambda: kafka)
-    )
-    if kind == "flask":
-        yield Gate(kafka, FlaskFront(app))
-        return
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield Gate(kafka, AsgiFront(app, loop))
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+    link = Link(kafka, kafka, lambda: kafka)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as ends:
+        given = {"wait_s": 5.0, "spool": False, "data_dir": Path(folder), **settings}
+        app = create_app(Settings(**given), connect=lambda _: link)
+        gateway = gateway_of(app)
+        ends.callback(gateway.close, 1.0)
+        if kind == "flask":
+            yield Gate(kafka, FlaskFront(app), gateway)
+            return
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        try:
+            yield Gate(kafka, AsgiFront(app, loop), gateway)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(10)
+            loop.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recado.gateway.api import blueprint, create_app
+from recado.gateway.sender import Receipt, Sender
 from recado.outcomes import Backoff, Reject, Retry
 from recado.record import Record
 from recado.worker import Worker
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-__all__ = ["Backoff", "Record", "Reject", "Retry", "Worker", "blueprint", "create_app", "serve"]
+__all__ = ["Backoff", "Receipt", "Record", "Reject", "Retry", "Sender", "Worker", "blueprint", "create_app", "serve"]
 
 
 def serve(app: Flask | Callable[[], Flask]) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "RecordTooLarge",
     "SpoolFailed",
     "SpoolFull",
+    "TortureBroken",
     "Undecodable",
     "UnknownTopic",
 ]
@@ -37,6 +38,12 @@ class EmbeddedKafkaError(RecadoError):
     """The embedded Kafka could not be fetched, started or stopped. The message says which and the remedy."""
 
     code = "embedded-kafka"
+
+
+class TortureBroken(RecadoError):
+    """The torture itself could not go on, so there is no verdict. The message says what failed and where its log is."""
+
+    code = "torture-broken"
 
 
 class KafkaUnreachable(RecadoError):

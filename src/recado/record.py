@@ -82,3 +82,5 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False, array_like=True):
     partition: int = -1
     #: 0 lets the producer stamp the record when it takes it.
     timestamp_ms: int = 0
+    #: The id is its sender's: a record with the same one is not sent twice within 24 hours.
+    is_own_id: bool = False

@@ -58,6 +58,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spool_max_bytes: Annotated[int, "Most bytes of records in the spool; beyond that 503."] = 1_073_741_824
     max_record_bytes: Annotated[int, "Largest record value, in bytes (key and headers are counted too)."] = 1_048_576
     max_body_bytes: Annotated[int, "Largest request body, in bytes, also after decompression."] = 33_554_432
+    max_in_flight_bytes: Annotated[int, "Most bytes that all requests under way may hold; beyond that 429."] = (
+        268_435_456
+    )
+    drain_delay_s: Annotated[float, "After SIGTERM, how long to go on taking requests while not ready, in seconds."] = (
+        0.0
+    )
     drain_s: Annotated[float, "Longest time that a shutdown may take to finish what is in flight, in seconds."] = 20.0
     worker_host: Annotated[str, "Address of the worker's own health and metrics port."] = "127.0.0.1"
     worker_port: Annotated[int, "The worker's health and metrics port; 0: any free one. Taken: the next one."] = 5001
@@ -261,6 +267,8 @@ def _problems(settings: Settings) -> list[tuple[bool, str, str]]:
         (settings.spool_max_bytes < 1, "spool_max_bytes", "at least 1"),
         (not 1 <= settings.max_record_bytes <= 1_000_000_000, "max_record_bytes", "between 1 and 1000000000"),
         (settings.max_body_bytes < 1, "max_body_bytes", "at least 1"),
+        (settings.max_in_flight_bytes < 1, "max_in_flight_bytes", "at least 1"),
+        (not 0 <= settings.drain_delay_s <= 3600, "drain_delay_s", "between 0 and 3600 seconds"),
         (not 0 < settings.drain_s <= 3600, "drain_s", "above 0 and at most 3600 seconds"),
         (settings.kafka_version not in ("4.3.1", "3.9.1"), "kafka_version", "4.3.1 or 3.9.1"),
         (settings.log_format not in ("auto", "human", "json"), "log_format", "auto, human or json"),

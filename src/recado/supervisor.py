@@ -147,6 +147,19 @@ class Supervisor:
             codes += self._end([child for child in crew if child.process is not None], hurry)
         return max(codes)
 
+    def wait(self, timeout_s: float) -> int | None:
+        """Block until every program has ended by itself; return the worst exit code, None when one still runs.
+
+        Nothing is started again: this is for programs that do one thing.
+        """
+        deadline = time.monotonic() + timeout_s
+        children = [child for child in self._children if child.process is not None]
+        while any(map(_runs, children)):
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(LOOK_S / 10)
+        return max([0, *(_exit_code(self._collect(child)) for child in children)])
+
     def pids(self) -> list[int]:
         """The processes that run now."""
         return [child.process.pid for child in self._children if child.process is not None]

@@ -110,17 +110,8 @@ def test_a_preference_never_changes_the_truth(http, prefer):
     assert (answer.status, answer.json["status"]) == (200, "delivered")
 
 
-def test_202_is_answered_to_nobody_and_an_idempotency_key_is_501(http):
+def test_respond_async_without_a_spool_waits_for_kafka(http):
     assert http.send({"message": 1}, prefer="respond-async").status == 200
-    http.kafka.produced.clear()
-    for answer in (
-        http.send({"message": 1}, idempotency_key="k"),
-        http.request("POST", "/send/other", b"x", idempotency_key="k"),
-        http.lines(b'{"message":1}\n', idempotency_key="k"),
-    ):
-        assert (answer.status, answer.json["code"]) == (501, "not-implemented")
-        assert answer.headers["content-type"] == "application/problem+json"
-    assert http.kafka.produced == []
 
 
 def test_partly_confirmed_in_time_is_207_and_each_record_says_its_own(http):

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from recado.cli.main import COMMANDS
 from recado.settings import Settings, environment_name, load
 from recado.telemetry import metrics
+from recado.torture import FAULTS
 
 ROOT = Path(__file__).parents[2]
 DOCS = {page.name: page.read_text() for page in (ROOT / "docs").glob("*.md")}
@@ -36,6 +37,11 @@ def test_every_metric_stands_and_no_other():
         if family.name.startswith("recado_")
     }
     assert set(re.findall(r"^\| `(recado_\w+)`", DOCS["metrics.md"], re.MULTILINE)) == declared
+
+
+def test_every_fault_stands_and_no_other():
+    rows = re.findall(r"^\| `([a-z-]+)` \|", DOCS["torture.md"], re.MULTILINE)
+    assert rows == list(FAULTS)
 
 
 def test_every_command_stands_in_both_readmes():

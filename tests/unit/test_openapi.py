@@ -13,7 +13,8 @@ from jsonschema import Draft202012Validator
 
 from recado.errors import Backpressure, DeliveryUnknown, RecordTooLarge
 from recado.gateway.api import create_app
-from recado.gateway.openapi import docs_page, openapi
+from recado.gateway.docs_page import docs_page
+from recado.gateway.openapi import openapi
 from recado.kafka.abstract import Link
 from recado.settings import Settings
 from tests.fronts import Answered, FakeKafka, gate
@@ -198,7 +199,7 @@ def test_refusals_are_as_described(http):
         http.send({"message": "x" * 20_000}),
         http.send({"message": "x" * 200_000}),
         http.send({"message": 1}, content_type="text/plain"),
-        http.send({"message": 1}, idempotency_key="k"),
+        http.send({"message": 1}, idempotency_key="k k"),
         http.lines(b'{"message":1}\n{"message":\n'),
     ):
         described(answer, "/send")

@@ -23,6 +23,7 @@ COMMANDS = {
     "tail": "Show records as they arrive.",
     "topics": "List topics with what they hold.",
     "groups": "List consumer groups with their lag.",
+    "torture": "Faults under load, and a verdict: was anything lost?",
     "settings": "Show every setting, its value and where it came from.",
     "doctor": "Check settings, Kafka, topics, group, disk, clock.",
 }

@@ -161,7 +161,8 @@ class Sending:
         """Count the fates of a delivery and print those that somebody wants to see."""
         printed = []
         for record, fate in zip(delivery.records, list(delivery.fates), strict=True):
-            fate = DeliveryUnknown(NOT_CONFIRMED) if fate is None else fate
+            if fate is None or isinstance(fate, str):  # nothing is spooled here
+                fate = DeliveryUnknown(NOT_CONFIRMED)
             self._count(fate)
             told = self.tally.delivered + self.tally.failed + self.tally.unconfirmed
             if self._as_json:

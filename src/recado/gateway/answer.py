@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -12,17 +13,12 @@ from recado.errors import DeliveryUnknown, RecadoError
 from recado.gateway.problem import Problem, document, retry_after, status_of
 from recado.gateway.reader import Shape
 from recado.gateway.spool.keeping import Keeping
-from recado.kafka.delivery import Delivery, Position, Summary
+from recado.kafka.delivery import ACCEPTED, Delivery, Fate, Summary
 from recado.record import Outgoing
 
-__all__ = ["Answer", "answer", "problem_answer"]
+__all__ = ["Answer", "answer", "fates_of", "problem_answer"]
 
 _encode = msgspec.json.encode
-
-#: A record that is safe in the spool.
-_ACCEPTED = "accepted"
-
-Fate = Position | RecadoError | Literal["accepted"]
 
 _NOT_CONFIRMED = DeliveryUnknown("Kafka did not confirm in time. The record may still arrive, or may not.")
 
@@ -51,11 +47,24 @@ def answer(delivery: Delivery, shape: Shape, kept: Keeping | None = None, *, bas
     ``base`` is where the routes are mounted: what was only accepted can be asked for later.
     """
     if isinstance(delivery, Summary):
-        return _summary(delivery, kept)
+        return _summary(len(delivery.records), _missing(delivery, kept))
+    return _render(delivery.records, fates_of(delivery, kept), shape, base)
+
+
+def fates_of(delivery: Delivery, kept: Keeping | None) -> list[Fate]:
+    """What is known of each record now."""
+    if isinstance(delivery, Summary):
+        raise TypeError("a summary does not know where its records lie")
+    return [_fate(fate, index, kept) for index, fate in enumerate(delivery.fates)]
+
+
+def _render(records: Sequence[Outgoing], fates: Sequence[Fate], shape: Shape, base: str) -> Answer:
+    """Say what became of each record, in the form of the request."""
     if shape is Shape.ONE:
-        return _one(delivery.records[0], _fate(delivery.fates[0], 0, kept), base)
-    fates = [_fate(fate, index, kept) for index, fate in enumerate(delivery.fates)]
-    results = [_result(record, fate) for record, fate in zip(delivery.records, fates, strict=True)]
+        return _one(records[0], fates[0], base)
+    if shape is Shape.SUMMARY:
+        return _summary(len(records), [fate for fate in fates if not isinstance(fate, tuple)])
+    results = [_result(record, fate) for record, fate in zip(records, fates, strict=True)]
     statuses = {_status(fate) for fate in fates}
     status = statuses.pop() if len(statuses) == 1 else 207
     if shape is Shape.LINES:
@@ -63,16 +72,16 @@ def answer(delivery: Delivery, shape: Shape, kept: Keeping | None = None, *, bas
     return Answer(status, _JSON_HEADERS + retry_after(status), _encode(results))
 
 
-def _fate(fate: Position | RecadoError | None, index: int, kept: Keeping | None) -> Fate:
+def _fate(fate: Fate | None, index: int, kept: Keeping | None) -> Fate:
     if kept is not None and kept.holds(index, fate):
-        return "accepted"
+        return ACCEPTED
     return _NOT_CONFIRMED if fate is None else fate
 
 
 def _status(fate: Fate) -> int:
     if isinstance(fate, RecadoError):
         return status_of(fate)
-    return 202 if fate == _ACCEPTED else 200
+    return 202 if fate == ACCEPTED else 200
 
 
 def _one(record: Outgoing, fate: Fate, base: str) -> Answer:
@@ -103,27 +112,23 @@ def _result(record: Outgoing, fate: Fate) -> dict[str, Any]:
     return {"status": status, "id": record.id, "topic": record.topic, "code": fate.code, "detail": str(fate)}
 
 
-def _summary(summary: Summary, kept: Keeping | None) -> Answer:
-    # Reports may come meanwhile: one look at each record decides, and what has no word yet is unknown or accepted.
-    failures, counts = dict(summary.failures), Counter[str]()
-    errors: list[RecadoError] = []
-    for index in summary.undelivered():
-        fate = _fate(failures.get(index), index, kept)
-        if isinstance(fate, RecadoError):
-            errors.append(fate)
-            counts["unknown" if isinstance(fate, DeliveryUnknown) else "failed"] += 1
-        else:
-            counts["accepted"] += 1
-    counts["delivered"] = len(summary.records) - counts.total()
-    words = [word for word in ("delivered", "accepted", "failed", "unknown") if counts[word]]
-    body: dict[str, Any] = {
-        "status": words[0] if len(words) == 1 else "mixed",
-        "records": len(summary.records),
-        "delivered": counts["delivered"],
-        "accepted": counts["accepted"],
-        "failed": counts["failed"],
-        "unknown": counts["unknown"],
+def _missing(summary: Summary, kept: Keeping | None) -> list[Fate]:
+    """The fates of what Kafka does not have. Reports may come meanwhile: one look at each record decides."""
+    failures = dict(summary.failures)
+    return [_fate(failures.get(index), index, kept) for index in summary.undelivered()]
+
+
+def _summary(records: int, missing: Sequence[Fate]) -> Answer:
+    errors = [fate for fate in missing if isinstance(fate, RecadoError)]
+    unknown = sum(isinstance(error, DeliveryUnknown) for error in errors)
+    counts = {
+        "delivered": records - len(missing),
+        "accepted": len(missing) - len(errors),
+        "failed": len(errors) - unknown,
+        "unknown": unknown,
     }
+    words = [word for word, count in counts.items() if count]
+    body: dict[str, Any] = {"status": words[0] if len(words) == 1 else "mixed", "records": records, **counts}
     told = Counter((error.code, str(error)) for error in errors if error is not _NOT_CONFIRMED)
     if told:
         body["errors"] = [{"code": c, "detail": d, "records": n} for (c, d), n in told.most_common(10)]

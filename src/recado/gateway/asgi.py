@@ -12,13 +12,18 @@ from typing import Any
 import structlog
 
 from recado.errors import RecadoError, SpoolFailed
-from recado.gateway.answer import Answer, answer, problem_answer
+from recado.gateway.answer import Answer, answer, fates_of, problem_answer
+from recado.gateway.budget import RECORD_BYTES
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import LEAST_REFRESH_S, Gateway, flush_answer
+from recado.gateway.idempotency.rest import together, unsent
 from recado.gateway.intake import delivery_of
+from recado.gateway.patience import Patience, too_slow
 from recado.gateway.problem import Problem
 from recado.gateway.reader import Reader, Submission
+from recado.gateway.spool.keeping import Keeping
 from recado.gateway.waiting import Waiting
+from recado.kafka.delivery import Delivery
 from recado.telemetry import metrics
 
 __all__ = ["Front"]
@@ -58,6 +63,7 @@ class Front:
         self._ready = {f"{prefix}/health/ready" for prefix in prefixes}
         self._live = {f"{prefix}/health/live" for prefix in prefixes}
         self._waiting: Waiting | None = None
+        self._patience: Patience | None = None
         self._catalog = ThreadPoolExecutor(1, thread_name_prefix="recado-catalog")
         self._refreshing: asyncio.Future[bool] | None = None
         #: Requests being answered now; a shutdown waits for them.
@@ -82,15 +88,15 @@ class Front:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
         if method == "POST" and path in self._send:
-            await _respond(await self._take(None, scope, receive), send, "send")
+            await _respond(await self._take(None, scope, receive), send, "send", last=self._gateway.draining)
         elif method == "POST" and (topic := self._topic(path)):
-            await _respond(await self._take(topic, scope, receive), send, "send_raw")
+            await _respond(await self._take(topic, scope, receive), send, "send_raw", last=self._gateway.draining)
         elif method == "POST" and path in self._flush:
-            await _respond(await self._flushed(scope), send, "flush")
+            await _respond(await self._flushed(scope), send, "flush", last=self._gateway.draining)
         elif method == "GET" and path in self._live:
-            await _respond(self._gateway.live(), send, "live")
+            await _respond(self._gateway.live(), send, "live", last=self._gateway.draining)
         elif method == "GET" and path in self._ready:
-            await _respond(self._gateway.ready(), send, "ready")
+            await _respond(self._gateway.ready(), send, "ready", last=self._gateway.draining)
         else:
             await self._fallback(scope, receive, send)
 
@@ -103,36 +109,79 @@ class Front:
 
     async def _take(self, topic: str | None, scope: Scope, receive: Receive) -> Answer:
         # One coroutine from body to answer, since each layer more is paid for with every request.
-        gateway = self._gateway
+        gateway, held = self._gateway, 0
+        budget, patience = gateway.budget, self._patience or self._begin()
         try:
             query = scope["query_string"].decode("latin-1")
             reader = Reader(topic, query, scope["headers"], settings=gateway.settings)
-            while True:
-                event = await receive()
-                if event["type"] == "http.disconnect":
-                    raise incomplete("The connection broke off in the middle of the body.")
-                if body := event.get("body"):
-                    reader.feed(body)
-                if not event.get("more_body"):
-                    break
+            budget.check(reader.expected or 0)
+            task = patience.begin()
+            try:
+                while True:
+                    event = await receive()
+                    if event["type"] == "http.disconnect":
+                        raise incomplete("The connection broke off in the middle of the body.")
+                    if body := event.get("body"):
+                        reader.feed(body)
+                    if not event.get("more_body"):
+                        break
+                    patience.came(task, len(body or b""))
+                    budget.hold(reader.size - held)
+                    held = reader.size
+            except asyncio.CancelledError:
+                if patience.was_slow(task):
+                    raise too_slow() from None
+                raise
+            finally:
+                patience.end(task)
             started = time.monotonic()
             submission = reader.finish()
-            intake = gateway.intake
-            is_fresh = True
-            if intake.must_ask(submission):
-                is_fresh = await self._refresh(submission.wait_s)
-            intake.admit(submission, is_fresh=is_fresh)
+            weight = reader.size + RECORD_BYTES * len(submission.records)
+            budget.hold(weight - held)
+            held = weight
+            delivery, kept = await self._give(submission)
+            metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
+            return answer(delivery, submission.shape, kept, base=_base(scope["path"], topic))
         except RecadoError as error:
             return problem_answer(Problem.of(error))
-        base = _base(scope["path"], topic)
-        if intake.must_queue(submission):
-            given = await self._queue(submission, base)
-        else:
-            given = await self._produce(submission, base)
-        metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
-        return given
+        finally:
+            budget.release(held)
 
-    async def _produce(self, submission: Submission, base: str) -> Answer:
+    async def _give(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
+        intake = self._gateway.intake
+        is_fresh = True
+        if intake.must_ask(submission):
+            is_fresh = await self._refresh(submission.wait_s)
+        intake.admit(submission, is_fresh=is_fresh)
+        if submission.keys:
+            return await self._once(submission), None
+        return await self._send_now(submission)
+
+    async def _once(self, submission: Submission) -> Delivery:
+        """Send only what was not sent before, and remember what becomes of it before the answer."""
+        waiting, once = self._waiting or self._started(), self._gateway.once
+        taken = waiting.future(KEEP_S)
+        reservation = once.reserve(submission.keys, partial(waiting.awake, taken))
+        await taken
+        reservation.check()
+        rest, known = unsent(submission, reservation.known), reservation.known
+        try:
+            fates = fates_of(*await self._send_now(rest)) if rest is not None else []
+        except BaseException:
+            reservation.release()
+            raise
+        whole = together(submission, known, fates)
+        stored = waiting.future(KEEP_S)
+        reservation.store(whole.fates, partial(waiting.awake, stored))
+        await stored
+        return whole
+
+    async def _send_now(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
+        if self._gateway.intake.must_queue(submission):
+            return await self._queue(submission)
+        return await self._produce(submission)
+
+    async def _produce(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
         """Give the records to Kafka; those that it has not confirmed in time are written down before the answer."""
         waiting, intake = self._waiting or self._started(), self._gateway.intake
         confirmed = waiting.future(submission.wait_s)
@@ -141,14 +190,14 @@ class Front:
         await confirmed
         late = delivery.unconfirmed()
         if not late or intake.spool is None:
-            return answer(delivery, submission.shape)
+            return delivery, None
         kept = waiting.future(KEEP_S)
         keeping = intake.spool.keep(delivery, late, under_way=True, asked=False, on_end=partial(waiting.awake, kept))
         await kept
         intake.spool.withdraw(keeping)
-        return answer(delivery, submission.shape, keeping, base=base)
+        return delivery, keeping
 
-    async def _queue(self, submission: Submission, base: str) -> Answer:
+    async def _queue(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
         """Write the records down; then wait for their turn, unless the sender or an outage says not to."""
         waiting, intake = self._waiting or self._started(), self._gateway.intake
         spool = intake.spool
@@ -156,7 +205,7 @@ class Front:
         looks = LEAVING_LOOKS
         while looks and (is_free := intake.way_is_free(submission)) is not None:
             if is_free:
-                return await self._produce(submission, base)
+                return await self._produce(submission)
             await asyncio.sleep(LEAVING_S)
             looks -= 1
         confirmed, kept = waiting.future(submission.wait_s), waiting.future(KEEP_S)
@@ -170,11 +219,15 @@ class Front:
         )
         await kept
         if spool.withdraw(keeping):
-            return problem_answer(Problem.of(keeping.error or SpoolFailed(SLOW_DISK)))
+            raise keeping.error or SpoolFailed(SLOW_DISK)
         if keeping.is_kept and intake.may_wait(submission):
             await confirmed
         spool.forget(keeping)
-        return answer(delivery, submission.shape, keeping, base=base)
+        return delivery, keeping
+
+    def _begin(self) -> Patience:
+        self._patience = Patience(asyncio.get_running_loop())
+        return self._patience
 
     def _started(self) -> Waiting:
         self._waiting = Waiting(self._gateway.intake.producer, self._gateway.intake.topics, asyncio.get_running_loop())
@@ -211,8 +264,10 @@ def _base(path: str, topic: str | None) -> str:
     return path[: -len("/send")] if topic is None else path[: -len("/send/") - len(topic)]
 
 
-async def _respond(given: Answer, send: Send, route: str) -> None:
+async def _respond(given: Answer, send: Send, route: str, *, last: bool = False) -> None:
     metrics.GATEWAY_REQUESTS.add((route, str(given.status)))
     headers = [*given.headers, (b"content-length", str(len(given.body)).encode())]
+    if last:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": given.status, "headers": headers})
     await send({"type": "http.response.body", "body": given.body})

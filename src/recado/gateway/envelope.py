@@ -13,7 +13,7 @@ from recado.gateway.problem import Problem
 from recado.record import HEADER_ID, Outgoing
 from recado.settings import TOPIC_RULE, is_topic_name
 
-__all__ = ["Envelope", "Line", "Outline", "invalid", "open_envelope", "open_lines"]
+__all__ = ["Envelope", "Line", "Outline", "checked_key", "invalid", "open_envelope", "open_lines"]
 
 #: What may stand in an id: it travels in a header and in URLs.
 ID_RULE = "1 to 200 printable ASCII characters without spaces"
@@ -81,6 +81,7 @@ def open_envelope(envelope: Envelope, outline: Outline) -> Outgoing:
         headers,
         -1 if envelope.partition is None else checked_partition(envelope.partition),
         0 if envelope.timestamp is None else checked_timestamp(envelope.timestamp),
+        envelope.id is not None,
     )
     check_size(record, outline.max_record_bytes)
     return record
@@ -131,6 +132,16 @@ def checked_id(text: str) -> str:
     """A sender's own id."""
     if not _ID.match(text):
         raise invalid("id", f"must be {ID_RULE}.")
+    return text
+
+
+def checked_key(field: bytes) -> str:
+    """An Idempotency-Key, without quotes around it (RFC 8941, 3.3.3): the record's id, which a worker knows again."""
+    text = field.strip().decode("latin-1")
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    if not _ID.match(text):
+        raise invalid("idempotency-key", f"must be {ID_RULE}.")
     return text
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from recado.gateway.answer import Answer
+from recado.gateway.budget import Budget
 from recado.gateway.envelope import invalid
+from recado.gateway.idempotency.once import Once
 from recado.gateway.intake import Flush, Intake, Left
 from recado.gateway.parse import parse_query
 from recado.gateway.remembered import RememberedTopics
@@ -40,9 +42,12 @@ class Gateway:
     def __init__(self, settings: Settings, *, connect: Connect) -> None:
         self.settings = settings
         self._connect = connect
+        self.budget = Budget(settings.max_in_flight_bytes)
         self._lock = threading.Lock()
         self._intake: Intake | None = None
         self._owned: Owned | None = None
+        #: What must not be sent twice.
+        self.once = Once(settings.data_dir / "keys")
         self._inherited: list[object] = []
         # A producer's threads do not survive a fork: the child connects anew.
         os.register_at_fork(after_in_child=self._forget)
@@ -80,6 +85,8 @@ class Gateway:
         self._lock = threading.Lock()
         # The parent's SQLite connection must not be closed here (its locks are the parent's), only its lock's copy.
         self._inherited += [self._intake, self._owned]
+        self.once.leave()
+        self.once = Once(self.settings.data_dir / "keys")
         self._intake = None
         if self._owned is not None:
             self._owned.release()
@@ -140,6 +147,7 @@ class Gateway:
     def close(self, timeout_s: float) -> Left:
         """Wait for what is outstanding; return what remains."""
         left = self._intake.close(timeout_s) if self._intake is not None else Left(0, 0)
+        self.once.close()
         if self._owned is not None:
             self._owned.release()
             self._owned = None

@@ -188,7 +188,7 @@ def _fate(fate: object) -> str:
 
 def delivery_of(submission: Submission, on_complete: Callable[[Delivery], None]) -> Delivery:
     """An empty list of fates for a request's records, as detailed as its answer will be."""
-    kind = Summary if submission.shape is Shape.SUMMARY else Delivery
+    kind = Summary if submission.shape is Shape.SUMMARY and not submission.keys else Delivery
     return kind(submission.records, on_complete)
 
 

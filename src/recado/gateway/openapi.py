@@ -6,14 +6,13 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
-import jinja2
 import msgspec
 
 from recado.gateway.cloudevents import BATCH, STRUCTURED
 from recado.gateway.parse import JSON, MAX_RECORDS, NDJSON
 from recado.gateway.problem import MEDIA_TYPE
 
-__all__ = ["docs_page", "openapi"]
+__all__ = ["description", "openapi"]
 
 _ID = {"type": "string", "pattern": "^[\\x21-\\x7e]{1,200}$", "description": "Default: a new UUIDv7."}
 _TOPIC = {"type": "string", "pattern": "^[a-zA-Z0-9._-]{1,249}$"}
@@ -26,29 +25,23 @@ _MEANINGS = {
     "403": "This topic is not to be written to.",
     "404": "The topic does not exist; the detail says how to create it. Nothing was sent.",
     "408": "The body came too slowly. Nothing was sent.",
+    "409": "A request with this key is under way. Nothing was sent.",
     "413": "The body, a record, or the number of records is too large. Nothing was sent, or Kafka refused the record.",
     "415": "A media type or an encoding that recado does not read.",
     "422": "A field is wrong; `field` names it, `line` or `index` tells where. Nothing was sent.",
     "429": "Too much is in flight. Nothing was sent; wait for Retry-After.",
-    "501": "A feature that is not there yet. Nothing was sent.",
-    "503": "No broker answers. Nothing was accepted; wait for Retry-After.",
+    "503": "The spool is full, or off while no broker answers. Nothing was accepted; wait for Retry-After.",
 }
 
 
 @lru_cache(maxsize=8)
 def openapi(topic: str, prefix: str = "") -> bytes:
     """The description as JSON; ``topic`` is the default one, ``prefix`` is where the routes are mounted."""
-    return msgspec.json.encode(_description(topic, prefix))
+    return msgspec.json.encode(description(topic, prefix))
 
 
-@lru_cache(maxsize=8)
-def docs_page(topic: str, prefix: str = "") -> str:
-    """The description as one HTML page that needs nothing from elsewhere."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_PAGE).render(api=_description(topic, prefix), prefix=prefix)
-
-
-def _description(topic: str, prefix: str) -> dict[str, Any]:
+def description(topic: str, prefix: str) -> dict[str, Any]:
+    """The description as plain values."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -83,7 +76,7 @@ def _send(topic: str) -> dict[str, Any]:
             "before any is sent. Results come in request order and in the form of the request; with "
             "`Prefer: return=minimal` many records get one summary. Bodies may be gzip or zstd."
         ),
-        "parameters": [_PREFER, _ENCODING, _TRACE],
+        "parameters": [_PREFER, _KEY, _ENCODING, _TRACE],
         "requestBody": {
             "required": True,
             "content": {
@@ -91,7 +84,7 @@ def _send(topic: str) -> dict[str, Any]:
                 NDJSON: {"schema": record, "example": example},
             },
         },
-        "responses": _send_responses("400", "403", "404", "408", "413", "415", "422", "429", "501", "503"),
+        "responses": _send_responses("400", "403", "404", "408", "409", "413", "415", "422", "429", "503"),
     }
 
 
@@ -113,6 +106,7 @@ def _send_raw(topic: str) -> dict[str, Any]:
             query("timestamp", _TEXT, "Milliseconds since 1970, or ISO 8601 with an offset."),
             query("id", _ID, "The record's id; by default a new UUIDv7."),
             _PREFER,
+            _KEY,
             _ENCODING,
             _TRACE,
         ],
@@ -123,7 +117,7 @@ def _send_raw(topic: str) -> dict[str, Any]:
                 BATCH: {"schema": {"type": "array", "items": {"type": "object"}, "minItems": 1}},
             }
         },
-        "responses": _send_responses("400", "403", "404", "408", "413", "415", "422", "429", "501", "503"),
+        "responses": _send_responses("400", "403", "404", "408", "409", "413", "415", "422", "429", "503"),
     }
 
 
@@ -164,9 +158,13 @@ def _get(name: str, summary: str, description: str, media_type: str = JSON) -> d
 def _send_responses(*refusals: str) -> dict[str, Any]:
     results = {"oneOf": [_ref("Delivered"), {"type": "array", "items": _ref("Result")}, _ref("Summary")]}
     many = {"oneOf": [{"type": "array", "items": _ref("Result")}, _ref("Summary")]}
+    accepted = {"oneOf": [_ref("Accepted"), {"type": "array", "items": _ref("Result")}, _ref("Summary")]}
     unknown = {"oneOf": [_ref("Result"), {"type": "array", "items": _ref("Result")}, _ref("Summary")]}
     return {
         "200": _content("All in-sync replicas have every record.", results, NDJSON),
+        "202": _content(
+            "Not in Kafka yet, but on this gateway's disk: it survives a kill and will be delivered.", accepted, NDJSON
+        ),
         "207": _content("Many were sent with different fates: each result carries its own.", many, NDJSON),
         **{status: _refusal(status) for status in refusals},
         "504": _content("Kafka did not confirm in time: it may still arrive.", unknown, NDJSON),
@@ -203,7 +201,12 @@ def _header(name: str, description: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "schema": _TEXT, "description": description}
 
 
-_PREFER = _header("Prefer", "`wait=N`: seconds to wait for Kafka's confirmation. `return=minimal`: one summary.")
+_PREFER = _header(
+    "Prefer",
+    "`wait=N`: seconds to wait for Kafka's confirmation. `respond-async`: answer once the records are safe on disk. "
+    "`return=minimal`: one summary.",
+)
+_KEY = _header("Idempotency-Key", "The same answer again for 24 h, one record in Kafka. It becomes the record's id.")
 _ENCODING = _header("Content-Encoding", "`gzip` or `zstd`.")
 _TRACE = _header("traceparent", "W3C trace context; goes on into the records' headers.")
 
@@ -235,17 +238,18 @@ def _schemas(topic: str) -> dict[str, Any]:
             "additionalProperties": False,
         },
         "Delivered": _object([*place, "status"], status={"const": "delivered"}, **place),
+        "Accepted": _object(["status", "id", "topic"], status={"const": "accepted"}, id=_TEXT, topic=_TOPIC),
         "Result": _object(
             ["status", "id", "topic"],
-            status={"enum": ["delivered", "failed", "unknown"]},
+            status={"enum": ["delivered", "accepted", "failed", "unknown"]},
             **place,
             code=_TEXT,
             detail=_TEXT,
         ),
         "Summary": _object(
-            ["status", "records", "delivered", "failed", "unknown"],
-            status={"enum": ["delivered", "failed", "unknown", "mixed"]},
-            **dict.fromkeys(["records", "delivered", "failed", "unknown"], _COUNT),
+            ["status", "records", "delivered", "accepted", "failed", "unknown"],
+            status={"enum": ["delivered", "accepted", "failed", "unknown", "mixed"]},
+            **dict.fromkeys(["records", "delivered", "accepted", "failed", "unknown"], _COUNT),
             errors={"type": "array", "items": _object(["code", "detail", "records"])},
         ),
         "Flushed": _object(
@@ -264,35 +268,3 @@ def _schemas(topic: str) -> dict[str, Any]:
             index=_COUNT,
         ),
     }
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{{ api.info.title }} {{ api.info.version }}: HTTP</title>
-<style>
-body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-h2{margin-top:2.5rem;border-bottom:1px solid #ddd}code,pre{font:14px ui-monospace,monospace;background:#f4f4f2}
-pre{padding:.8rem;overflow:auto}table{border-collapse:collapse;width:100%}td{padding:.3rem .6rem .3rem 0;
-vertical-align:top;border-top:1px solid #eee}td:first-child{white-space:nowrap}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#1b1b1b}code,pre{background:#2a2a2a}
-h2{border-color:#444}td{border-color:#333}}
-</style></head><body>
-<h1>{{ api.info.title }}</h1><p>{{ api.info.description }}
-The same for programs: <a href="{{ prefix }}/openapi.json">openapi.json</a>.</p>
-{% for path, methods in api.paths.items() %}{% for method, call in methods.items() %}
-<h2 id="{{ call.operationId }}"><code>{{ method.upper() }} {{ prefix }}{{ path }}</code></h2>
-<p><strong>{{ call.summary }}.</strong> {{ call.description or "" }}</p>
-{% if call.requestBody %}{% for type, content in call.requestBody.content.items() if content.example %}
-<pre>curl -X POST http://localhost:5000{{ prefix }}{{ path }} -H "Content-Type: {{ type }}" \\
-  -d '{{ content.example|tojson }}'</pre>
-{% endfor %}{% endif %}
-{% if call.parameters %}<table>{% for p in call.parameters %}
-<tr><td><code>{{ p.name }}</code></td><td>{{ p.in }}</td><td>{{ p.description or "" }}</td></tr>{% endfor %}</table>
-{% endif %}
-<table>{% for status, response in call.responses.items() %}
-<tr><td><code>{{ status }}</code></td><td>{{ response.description }}</td></tr>{% endfor %}</table>
-{% endfor %}{% endfor %}
-<h2>A record in JSON</h2><table>{% for name, field in api.components.schemas.Record.properties.items() %}
-<tr><td><code>{{ name }}</code></td><td>{{ field.type or "any JSON" }}</td><td>{{ field.description or "" }}</td></tr>
-{% endfor %}</table></body></html>
-"""

@@ -162,6 +162,7 @@ def parse_raw(
         pairs,
         checked_partition(_whole("partition", query["partition"])) if "partition" in query else -1,
         checked_timestamp(_moment(query["timestamp"])) if "timestamp" in query else 0,
+        "id" in query,
     )
     check_size(record, outline.max_record_bytes)
     return record

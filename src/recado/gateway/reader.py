@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import lru_cache
 from operator import attrgetter
@@ -15,7 +17,8 @@ import uuid_utils
 
 from recado.gateway import cloudevents
 from recado.gateway.encoding import Decoder, decoder, incomplete, too_large
-from recado.gateway.envelope import Outline, invalid
+from recado.gateway.envelope import Outline, checked_key, invalid
+from recado.gateway.idempotency.keys import Key, record_keys, request_key
 from recado.gateway.parse import JSON, NDJSON, LineParser, parse_json, parse_query, parse_raw
 from recado.gateway.problem import Problem
 from recado.record import Outgoing
@@ -61,6 +64,8 @@ class Submission(NamedTuple):
     topics: dict[str, int]
     #: The sender wants no more than that the records are safe (``Prefer: respond-async``).
     is_async: bool = False
+    #: What must not be sent twice.
+    keys: Sequence[Key] = ()
 
 
 def new_ids(count: int) -> list[str]:
@@ -83,8 +88,8 @@ class Reader:
     """
 
     # One of these lives per request: no reference may lead back to it, or the garbage collector pays for each.
-    __slots__ = ("_async", "_chunks", "_decoder", "_expected", "_fields", "_headers", "_lines", "_minimal", "_outline",
-                 "_parse", "_query", "_received", "_topic", "_wait_s")  # fmt: skip
+    __slots__ = ("_async", "_chunks", "_decoder", "_fields", "_hash", "_headers", "_lines", "_minimal", "_outline",
+                 "_parse", "_query", "_received", "_topic", "_wait_s", "expected", "size")  # fmt: skip
 
     def __init__(
         self, topic: str | None, query: str, headers: Iterable[tuple[bytes, bytes]], *, settings: Settings
@@ -98,9 +103,15 @@ class Reader:
         self._minimal = self._async = False
         if b"prefer" in fields:
             self._read_preferences(b", ".join(value for name, value in self._headers if name == b"prefer"))
-        self._expected = _content_length(fields, settings.max_body_bytes)
+        #: The body's length by Content-Length, or None.
+        self.expected = _content_length(fields, settings.max_body_bytes)
         self._received = 0
+        #: Bytes of the body so far, decompressed.
+        self.size = 0
         self._outline = _outline(fields, settings)
+        self._hash = None
+        if b"idempotency-key" in fields:
+            self._hash = hashlib.sha256(repr((topic, query, fields.get(b"content-type"))).encode())
         self._query = parse_query(query, NO_PARAMETERS if topic is None else RAW_PARAMETERS) if query else {}
         self._decoder: Decoder = decoder(fields.get(b"content-encoding", b""), settings.max_body_bytes)
         self._chunks: list[bytes] = []
@@ -110,22 +121,34 @@ class Reader:
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body as they came."""
         self._received += len(chunk)
+        decoded = self._decoder.feed(chunk)
+        self.size += len(decoded)
+        if self._hash is not None:
+            self._hash.update(decoded)
         if self._lines is None:
-            self._chunks.append(self._decoder.feed(chunk))
+            self._chunks.append(decoded)
         else:
-            self._lines.feed(self._decoder.feed(chunk))
+            self._lines.feed(decoded)
 
     def finish(self) -> Submission:
         """The body is complete, says the server; what was promised must have come."""
-        if self._expected is not None and self._received < self._expected:
-            raise incomplete(f"Content-Length promised {self._expected} bytes, {self._received} came.")
+        if self.expected is not None and self._received < self.expected:
+            raise incomplete(f"Content-Length promised {self.expected} bytes, {self._received} came.")
         self._decoder.finish()
         records, shape = self._parse(self)
         if self._minimal and shape is not Shape.ONE:
             shape = Shape.SUMMARY
+        keys = self._keys(records)
         if len(records) == 1:
-            return Submission(records, shape, self._wait_s, {records[0].topic: 1}, self._async)
-        return Submission(records, shape, self._wait_s, Counter(map(_topic, records)), self._async)
+            return Submission(records, shape, self._wait_s, {records[0].topic: 1}, self._async, keys)
+        return Submission(records, shape, self._wait_s, Counter(map(_topic, records)), self._async, keys)
+
+    def _keys(self, records: list[Outgoing]) -> Sequence[Key]:
+        if self._hash is not None:
+            key = checked_key(self._fields[b"idempotency-key"])
+            return request_key(key, self._hash.digest(), len(records))
+        own = [index for index, record in enumerate(records) if record.is_own_id]
+        return record_keys(records, own) if own else ()
 
     def _read_preferences(self, prefer: bytes) -> None:
         if wait := _WAIT.search(prefer):
@@ -198,7 +221,14 @@ def _plain_outline(topic: str, max_record_bytes: int) -> Outline:
 
 def _check_framing(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:
     """Refuse what two servers in a row could read in two ways (RFC 9112, 3.2 and 6.1)."""
-    for name in (b"host", b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"):
+    for name in (
+        b"host",
+        b"content-length",
+        b"content-type",
+        b"content-encoding",
+        b"transfer-encoding",
+        b"idempotency-key",
+    ):
         if sum(found == name for found, _ in headers) > 1:
             field = name.decode()
             raise Problem(400, "bad-request", "Bad request", f"{field} stands more than once.", field=field)
@@ -208,15 +238,23 @@ def _check_framing(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes
 
 
 def _outline(fields: dict[bytes, bytes], settings: Settings) -> Outline:
-    if b"idempotency-key" in fields:
-        detail = "Idempotency-Key is not kept yet, so the record was not sent. Send it without, or with a field 'id'."
-        raise Problem(501, "not-implemented", "Not implemented", detail, field="idempotency-key")
+    trace: tuple[tuple[str, bytes], ...] = ()
     parent = fields.get(b"traceparent")
-    if parent is None or not _TRACEPARENT.match(parent):
+    if parent is not None and _TRACEPARENT.match(parent):
+        state = fields.get(b"tracestate")
+        trace = (("traceparent", parent), *((("tracestate", state),) if state else ()))
+    if b"idempotency-key" in fields:
+        ids = _ids_of(checked_key(fields[b"idempotency-key"]))
+        return Outline(settings.topic, ids, settings.max_record_bytes, trace)
+    if not trace:
         return _plain_outline(settings.topic, settings.max_record_bytes)
-    state = fields.get(b"tracestate")
-    trace = (("traceparent", parent), *((("tracestate", state),) if state else ()))
     return Outline(settings.topic, new_ids, settings.max_record_bytes, trace)
+
+
+def _ids_of(key: str) -> Callable[[int], list[str]]:
+    """The ids of a request's records: the key itself, then ``key.1``, ``key.2``. Every try gets the same."""
+    numbers = itertools.count()
+    return lambda count: [f"{key}.{number}" if number else key for number in itertools.islice(numbers, count)]
 
 
 def _content_length(fields: dict[bytes, bytes], max_bytes: int) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 
@@ -10,27 +9,22 @@ from flask import Blueprint, Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
 
-from recado.errors import RecadoError, SpoolFailed
+from recado.errors import RecadoError
 from recado.gateway.answer import Answer, answer, problem_answer
+from recado.gateway.blocking import give
+from recado.gateway.budget import RECORD_BYTES
+from recado.gateway.docs_page import docs_page
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import Gateway, flush_answer
-from recado.gateway.intake import Intake, delivery_of
-from recado.gateway.openapi import docs_page, openapi
+from recado.gateway.openapi import openapi
 from recado.gateway.problem import Problem
-from recado.gateway.reader import Reader, Submission
+from recado.gateway.reader import Reader
 from recado.telemetry import metrics
 
 __all__ = ["EXTENSION", "make_app", "make_blueprint"]
 
 #: Where a Flask app keeps the gateway (``app.extensions``).
 EXTENSION = "recado"
-
-#: See ``asgi`` and ``waiting``: the same waits, in threads.
-OVERDUE_S = 0.5
-KEEP_S = 0.8
-LEAVING_LOOKS = 20
-LEAVING_S = 0.005
-SLOW_DISK = "The disk of the spool does not answer, so nothing was accepted."
 
 #: How much of a body is read at a time, in bytes.
 CHUNK_BYTES = 65_536
@@ -107,64 +101,27 @@ def _prefix(route: str) -> str:
 
 
 def _send(gateway: Gateway, topic: str | None) -> Answer:
-    started = time.monotonic()
+    started, budget, held = time.monotonic(), gateway.budget, 0
     try:
         query = request.query_string.decode("latin-1")
         reader = Reader(topic, query, _header_bytes(), settings=gateway.settings)
+        budget.check(reader.expected or 0)
         for chunk in _body():
             reader.feed(chunk)
+            budget.hold(reader.size - held)
+            held = reader.size
         submission = reader.finish()
-        intake = gateway.intake
-        is_fresh = gateway.refresh_topics(submission.wait_s) if intake.must_ask(submission) else True
-        intake.admit(submission, is_fresh=is_fresh)
+        weight = reader.size + RECORD_BYTES * len(submission.records)
+        budget.hold(weight - held)
+        held = weight
+        delivery, kept = give(gateway, submission)
+        base = _prefix("/send" if topic is None else f"/send/{topic}")
+        metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
+        return answer(delivery, submission.shape, kept, base=base)
     except RecadoError as error:
         return problem_answer(Problem.of(error))
-    base = _prefix("/send" if topic is None else f"/send/{topic}")
-    given = _queue(intake, submission, base) if intake.must_queue(submission) else _produce(intake, submission, base)
-    metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
-    return given
-
-
-def _produce(intake: Intake, submission: Submission, base: str) -> Answer:
-    """Give the records to Kafka; those that it has not confirmed in time are written down before the answer."""
-    confirmed, kept = threading.Event(), threading.Event()
-    delivery = intake.open(submission, lambda delivery: confirmed.set())
-    intake.send(delivery)
-    if not confirmed.wait(min(submission.wait_s, OVERDUE_S)):
-        intake.topics.suspect()
-        confirmed.wait(max(0.0, submission.wait_s - OVERDUE_S))
-    late = delivery.unconfirmed()
-    if not late or intake.spool is None:
-        return answer(delivery, submission.shape)
-    keeping = intake.spool.keep(delivery, late, under_way=True, asked=False, on_end=kept.set)
-    kept.wait(KEEP_S)
-    intake.spool.withdraw(keeping)
-    return answer(delivery, submission.shape, keeping, base=base)
-
-
-def _queue(intake: Intake, submission: Submission, base: str) -> Answer:
-    """Write the records down; then wait for their turn, unless the sender or an outage says not to."""
-    spool = intake.spool
-    assert spool is not None
-    for _ in range(LEAVING_LOOKS):
-        is_free = intake.way_is_free(submission)
-        if is_free:
-            return _produce(intake, submission, base)
-        if is_free is None:
-            break
-        time.sleep(LEAVING_S)
-    confirmed, kept = threading.Event(), threading.Event()
-    deadline = time.monotonic() + submission.wait_s
-    delivery = delivery_of(submission, lambda delivery: confirmed.set())
-    records = range(len(submission.records))
-    keeping = spool.keep(delivery, records, under_way=False, asked=submission.is_async, on_end=kept.set)
-    kept.wait(KEEP_S)
-    if spool.withdraw(keeping):
-        return problem_answer(Problem.of(keeping.error or SpoolFailed(SLOW_DISK)))
-    if keeping.is_kept and intake.may_wait(submission):
-        confirmed.wait(max(0.0, deadline - time.monotonic()))
-    spool.forget(keeping)
-    return answer(delivery, submission.shape, keeping, base=base)
+    finally:
+        budget.release(held)
 
 
 def _flush(gateway: Gateway) -> Answer:

@@ -39,8 +39,8 @@ HEADER_TIMEOUT_MS = 10_000
 #: Container objects made before the collector looks: a request makes some fifty, none of them in a cycle.
 GC_THRESHOLD = 50_000
 
-#: Rest between two looks at whether the last request was answered, in seconds.
-DRAIN_LOOK_S = 0.01
+#: After a second signal the producer gets so long to finish, in seconds; what it does not is in the spool.
+HURRY_S = 1.0
 
 
 def gateway_of(app: Flask) -> Gateway:
@@ -88,9 +88,9 @@ async def _serve(app: Flask, on_ready: Callable[[str], None]) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
     serving = asyncio.create_task(server.serve())
     on_ready(f"http://{settings.host}:{settings.port}")
     stopped = asyncio.create_task(stop.wait())
@@ -98,19 +98,26 @@ async def _serve(app: Flask, on_ready: Callable[[str], None]) -> int:
     if serving.done():
         serving.result()
         raise ConfigurationError("The HTTP server stopped by itself.")
-    return await _drain(gateway, front, server, serving)
+    return await _drain(gateway, front, server, serving, hurry)
 
 
-async def _drain(gateway: Gateway, front: Front, server: Server, serving: asyncio.Task[None]) -> int:
-    deadline = time.monotonic() + gateway.settings.drain_s
-    # Ready turns false first, so that a load balancer looks elsewhere while the rest is finished.
+async def _drain(
+    gateway: Gateway, front: Front, server: Server, serving: asyncio.Task[None], hurry: asyncio.Event
+) -> int:
+    settings = gateway.settings
+    # Ready turns false first, and every answer closes its connection, so that a load balancer looks elsewhere before
+    # the port closes.
     gateway.draining = True
-    log.info("draining", requests=front.in_flight, records=gateway.intake.outstanding())
-    # The requests under way are answered before the server closes their connections.
-    while front.in_flight and time.monotonic() < deadline:
-        await asyncio.sleep(DRAIN_LOOK_S)
+    log.info("draining", requests=front.in_flight, records=gateway.intake.outstanding(), delay_s=settings.drain_delay_s)
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait({hurried}, timeout=settings.drain_delay_s)
+    deadline = time.monotonic() + settings.drain_s
+    # Nothing new from here on: the port closes, idle connections too, and the requests under way are answered.
     server.stop()
-    await asyncio.wait({serving}, timeout=max(1.0, deadline - time.monotonic()))
+    await asyncio.wait({serving, hurried}, timeout=settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
+    if hurry.is_set():
+        log.warning("draining hurried by a second signal", requests=front.in_flight)
+        deadline = time.monotonic() + HURRY_S
     # Last the producer: what a request handed over before its deadline may still arrive.
     left = await asyncio.to_thread(gateway.close, max(0.0, deadline - time.monotonic()))
     if left.spooled:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final, Literal
 
 from recado.errors import DeliveryUnknown, RecadoError
 from recado.record import Outgoing
 
-__all__ = ["Delivery", "Position", "Summary"]
+__all__ = ["ACCEPTED", "Delivery", "Fate", "Position", "Summary"]
 
 #: Where a delivered record lies: (partition, offset, timestamp in ms).
 Position = tuple[int, int, int]
+
+#: The fate of a record that is safe in the spool, and will be in Kafka.
+ACCEPTED: Final = "accepted"
+
+Fate = Position | RecadoError | Literal["accepted"]
 
 
 _UNKNOWN = DeliveryUnknown()
@@ -28,7 +34,7 @@ class Delivery:
 
     def __init__(self, records: Sequence[Outgoing], on_complete: Callable[[Delivery], None]) -> None:
         self.records = records
-        self.fates: list[Position | RecadoError | None] = [None] * len(records)
+        self.fates: list[Fate | None] = [None] * len(records)
         self.outstanding = len(records)
         self._on_complete = on_complete
 

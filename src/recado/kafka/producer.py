@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 #: Longest rest of the report thread between two looks at whether it shall stop, in seconds.
 POLL_S = 0.1
 
+#: Reports of purged records come at once; the wait for them ends after so long, in seconds.
+PURGE_S = 5.0
+
 QUEUE_FULL = "The producer's queue is full: Kafka takes records slower than they come."
 
 
@@ -45,10 +48,9 @@ class KafkaProducer:
         self._seldom = Seldom()
         # What could not even be queued is reported by the report thread too: one writer per delivery.
         self._refused: deque[tuple[Delivery, int, RecadoError]] = deque()
-        try:
-            self.client = Client({**config, "error_cb": self._on_error}, logger=quiet_logger())
-        except KafkaException as error:
-            raise client_failure(error, "the producer's settings") from error
+        self._config = config
+        self._is_poisoned = False
+        self.client = self._connected()
         self._closing = threading.Event()
         # Whoever holds this serves reports, so that each delivery has one writer.
         self._serving = threading.Lock()
@@ -56,6 +58,12 @@ class KafkaProducer:
         self._handed_back.set()
         self._reports = threading.Thread(target=self._serve_reports, name="recado-reports", daemon=True)
         self._reports.start()
+
+    def _connected(self) -> Client:
+        try:
+            return Client({**self._config, "error_cb": self._on_error}, logger=quiet_logger())
+        except KafkaException as error:
+            raise client_failure(error, "the producer's settings") from error
 
     def send(self, delivery: Delivery) -> None:
         """Queue the delivery's records in their order (see ``abstract.Producer``)."""
@@ -118,13 +126,29 @@ class KafkaProducer:
 
     def _serve(self, timeout_s: float) -> None:
         self.client.poll(timeout_s)
+        if self._is_poisoned:
+            self._start_anew()
         while self._refused:
             delivery, index, error = self._refused.popleft()
             delivery.settle(index, error)
 
+    def _start_anew(self) -> None:
+        """Replace a client that failed for good: an idempotent producer takes nothing more after a fatal error.
+
+        What it still held is reported as unknown: some of it may be in Kafka.
+        """
+        old, self.client, self._is_poisoned = self.client, self._connected(), False
+        old.purge()
+        deadline = time.monotonic() + PURGE_S
+        while len(old) and time.monotonic() < deadline:
+            old.poll(POLL_S)
+        log.warning("producer replaced", why="a fatal error", records_left=len(old))
+
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._on_unreachable()
+        if error.fatal():
+            self._is_poisoned = True
         if self._seldom.now(error.name()):
             log.log(*_level(error), error=error.str(), code=error.name())
 

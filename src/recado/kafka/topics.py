@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from confluent_kafka import KafkaException
@@ -31,7 +32,7 @@ class _Lister(Protocol):
 class ClusterTopics:
     """Knows the topics of a real cluster (the contract is ``abstract.Topics``)."""
 
-    def __init__(self, client: _Lister) -> None:
+    def __init__(self, client: Callable[[], _Lister]) -> None:
         self._client = client
         # Set while a client's word is that no broker answers.
         self._unreachable = threading.Event()
@@ -86,7 +87,7 @@ class ClusterTopics:
         timeout_s = SUSPECT_TIMEOUT_S if self._suspected else METADATA_TIMEOUT_S
         self._suspected = False
         try:
-            found = self._client.list_topics(timeout=timeout_s)
+            found = self._client().list_topics(timeout=timeout_s)
         except KafkaException:
             self._reachable = False
             return

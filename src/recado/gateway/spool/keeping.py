@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from recado.errors import RecadoError
-from recado.kafka.delivery import Delivery, Position
+from recado.kafka.delivery import Delivery, Fate
 
 __all__ = ["Keeping"]
 
@@ -60,12 +60,12 @@ class Keeping:
         #: Row numbers, one for each index, once they are on disk.
         self.rows: list[int] = []
 
-    def holds(self, index: int, fate: Position | RecadoError | None) -> bool:
+    def holds(self, index: int, fate: Fate | None) -> bool:
         """Tell whether a record with this fate is safe on the disk: in Kafka or here, never in neither.
 
         A record that was given to Kafka before stays here until Kafka has it, whatever its report said.
         """
-        if not self.is_kept or isinstance(fate, tuple):
+        if not self.is_kept or isinstance(fate, tuple | str):
             return False
         return index in self._members if self.under_way else fate is None
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from recado.errors import RecadoError, SpoolFailed, SpoolFull
@@ -218,4 +219,4 @@ def stamped(record: Outgoing, now_ms: int) -> Outgoing:
     """The record with the time at which it was accepted, unless its sender said another."""
     if record.timestamp_ms:
         return record
-    return Outgoing(record.topic, record.value, record.id, record.key, record.headers, record.partition, now_ms)
+    return msgspec.structs.replace(record, timestamp_ms=now_ms)

@@ -1,0 +1,94 @@
+"""A producer that failed for good is replaced: what it held is reported as unknown, what comes next is delivered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from recado.errors import DeliveryUnknown
+from recado.kafka import producer
+from recado.kafka.delivery import Delivery
+from recado.kafka.producer import KafkaProducer
+from recado.record import Outgoing
+
+FATAL = KafkaError(KafkaError._FATAL, "out of sequence", fatal=True)
+
+
+class Client:
+    """Holds what is produced until the test confirms, and breaks when it is told to."""
+
+    made: ClassVar[list[Client]] = []
+
+    def __init__(self, config: dict[str, Any], logger: object) -> None:
+        self._on_error: Callable[[KafkaError], None] = config["error_cb"]
+        self._held: list[Callable[..., None]] = []
+        self._due: list[Callable[[], None]] = []
+        self._broken = False
+        Client.made.append(self)
+
+    def __len__(self) -> int:
+        return len(self._held) + len(self._due)
+
+    def produce(self, topic: str, value: Any, key: Any, partition: int, *rest: Any) -> None:
+        if self._broken:
+            raise KafkaException(FATAL)
+        self._held.append(rest[0])
+
+    def poll(self, timeout_s: float) -> int:
+        due, self._due = self._due, []
+        for call in due:
+            call()
+        threading.Event().wait(0.001)  # as the real one, which gives up the interpreter while it waits
+        return len(due)
+
+    def purge(self) -> None:
+        held, self._held = self._held, []
+        purged = KafkaError(KafkaError._PURGE_INFLIGHT)
+        self._due += [lambda report=report: report(purged, None) for report in held]
+
+    def confirm(self) -> None:
+        held, self._held = self._held, []
+        self._due += [lambda report=report: report(None, Message()) for report in held]
+
+    def break_down(self) -> None:
+        self._broken = True
+        self._due.append(lambda: self._on_error(FATAL))
+
+
+class Message:
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 7
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1_700_000_000_000
+
+
+def sent(through: KafkaProducer) -> tuple[Delivery, threading.Event]:
+    done = threading.Event()
+    delivery = Delivery([Outgoing("orders", b"x", "id")], lambda delivery: done.set())
+    through.send(delivery)
+    return delivery, done
+
+
+def test_producer_is_replaced_after_a_fatal_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer, "Client", Client)
+    Client.made = []
+    with_fatal = KafkaProducer({})
+    under_way, told = sent(with_fatal)
+    Client.made[0].break_down()
+    assert told.wait(20), "what the broken client held must be reported"
+    assert isinstance(under_way.fates[0], DeliveryUnknown), "it may be in Kafka, and nobody knows"
+    while len(Client.made) < 2 or with_fatal.client is not Client.made[1]:
+        threading.Event().wait(0.001)
+    later, told = sent(with_fatal)
+    Client.made[1].confirm()
+    assert told.wait(20)
+    assert later.fates == [(0, 7, 1_700_000_000_000)]
+    assert with_fatal.close(1) == 0
