@@ -275,10 +275,11 @@ class Store:
         count, size_bytes = self._db.execute(query).fetchone()
         return count, size_bytes + count * ROW_BYTES
 
-    def rows(self) -> Iterator[Row | Unreadable]:
-        """Every row, waiting or refused, topic by topic in order."""
-        query = "SELECT seq, crc, body, kept_ms, state, reason FROM records ORDER BY seq"
-        for seq, crc, body, kept_ms, state, reason in self._db.execute(query):
+    def rows(self, *, number: int | None = None, refused_only: bool = False) -> Iterator[Row | Unreadable]:
+        """Every row, waiting or refused, topic by topic in order; or that of one row number, or those refused."""
+        query = """SELECT seq, crc, body, kept_ms, state, reason FROM records
+                   WHERE (?1 IS NULL OR seq = ?1) AND state >= ?2 ORDER BY seq"""
+        for seq, crc, body, kept_ms, state, reason in self._db.execute(query, (number, int(refused_only))):
             record = decoded(crc, body)
             yield Unreadable(seq) if record is None else Row(seq, record, kept_ms, state, reason or "")
 
