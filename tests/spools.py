@@ -10,8 +10,9 @@ from typing import Any
 
 from recado.gateway.spool.folder import Folder
 from recado.gateway.spool.keeping import Keeping
+from recado.gateway.spool.row import Row
 from recado.gateway.spool.spool import Spool
-from recado.gateway.spool.store import Row, Store
+from recado.gateway.spool.store import Store
 from recado.kafka.delivery import Delivery, Position
 from recado.record import Outgoing
 from tests.programs import eventually

@@ -8,7 +8,8 @@ import pytest
 
 from recado.cli import spool as command
 from recado.errors import RecordTooLarge, UnknownTopic
-from recado.gateway.spool.store import REFUSED, WAITING, Store
+from recado.gateway.spool.row import REFUSED, WAITING
+from recado.gateway.spool.store import Store
 from recado.kafka.abstract import Link
 from tests.command import Ran, recado
 from tests.fronts import FakeKafka

@@ -18,7 +18,8 @@ from recado.errors import (
     UnknownTopic,
 )
 from recado.gateway.spool import forwarder as forwarding
-from recado.gateway.spool.store import REFUSED, Store
+from recado.gateway.spool.row import REFUSED
+from recado.gateway.spool.store import Store
 from recado.kafka.delivery import Delivery, Summary
 from tests.programs import eventually
 from tests.spools import Kept, Scripted, disk_ids, empty, keep, on_disk, record, spooling, there

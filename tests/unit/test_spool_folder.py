@@ -14,7 +14,8 @@ from recado.errors import SpoolFailed
 from recado.gateway.spool import damage, folder, rescue
 from recado.gateway.spool.folder import Folder
 from recado.gateway.spool.rescue import saved_rows
-from recado.gateway.spool.store import REFUSED, Row, Store
+from recado.gateway.spool.row import REFUSED, Row
+from recado.gateway.spool.store import Store
 from recado.gateway.spool.wal import flatten, is_cut
 from tests.spools import disk_ids, filled, record
 

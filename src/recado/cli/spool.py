@@ -18,8 +18,8 @@ from recado.cli.table import show as show_table
 from recado.errors import KafkaUnreachable, RecadoError
 from recado.gateway.spool.folder import Folder, Owned
 from recado.gateway.spool.inventory import File, Found, damaged_files, discard, files, find, refused_rows
+from recado.gateway.spool.row import REFUSED, Row
 from recado.gateway.spool.spool import Spool
-from recado.gateway.spool.store import REFUSED, Row
 from recado.kafka.cluster import connect
 from recado.settings import Settings
 

@@ -15,7 +15,8 @@ from recado.errors import SpoolFailed
 from recado.gateway.spool.damage import DAMAGED, finish_rescues, put_away, set_aside
 from recado.gateway.spool.rescue import is_damage
 from recado.gateway.spool.reserve import Reserve
-from recado.gateway.spool.store import Damaged, Row, Saved, Store
+from recado.gateway.spool.row import Row, Saved
+from recado.gateway.spool.store import Damaged, Store
 from recado.gateway.spool.wal import is_cut
 
 __all__ = ["Folder", "Owned"]

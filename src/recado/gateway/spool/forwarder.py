@@ -12,7 +12,8 @@ import structlog
 
 from recado.errors import DeliveryFailed, DeliveryUnknown, NotAllowed, RecadoError, RecordTooLarge, UnknownTopic
 from recado.gateway.spool.line import Line
-from recado.gateway.spool.store import Row, Store, Unreadable
+from recado.gateway.spool.row import Row, Unreadable
+from recado.gateway.spool.store import Store
 from recado.kafka.abstract import Producer
 from recado.kafka.delivery import Delivery, Position
 from recado.record import Outgoing

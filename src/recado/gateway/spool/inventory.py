@@ -11,7 +11,8 @@ from typing import NamedTuple
 from recado.errors import SpoolFailed
 from recado.gateway.spool.folder import Folder
 from recado.gateway.spool.ranges import ranges
-from recado.gateway.spool.store import REFUSED, ROW_BYTES, Row, Store
+from recado.gateway.spool.row import REFUSED, ROW_BYTES, Row
+from recado.gateway.spool.store import Store
 from recado.gateway.spool.wal import is_cut
 
 __all__ = ["File", "Found", "damaged_files", "discard", "files", "find", "refused_rows"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from recado.gateway.spool.line import Line, Mark
-from recado.gateway.spool.store import TOPIC_BITS, Extent
+from recado.gateway.spool.row import TOPIC_BITS, Extent
 
 __all__ = ["Depth", "Lines", "now_ms"]
 

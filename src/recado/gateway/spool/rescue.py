@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recado.gateway.spool.head import mend
-from recado.gateway.spool.store import Damaged, Saved, decoded
+from recado.gateway.spool.row import Saved, decoded
+from recado.gateway.spool.store import Damaged
 from recado.gateway.spool.wal import flatten
 
 __all__ = ["is_damage", "saved_rows"]

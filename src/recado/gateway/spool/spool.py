@@ -13,7 +13,8 @@ from recado.gateway.spool.forwarder import FINAL, Forwarder
 from recado.gateway.spool.keeping import Keeping
 from recado.gateway.spool.line import Line, Mark
 from recado.gateway.spool.lines import Depth, Lines, now_ms
-from recado.gateway.spool.store import ROW_BYTES, TOPIC_BITS, Store
+from recado.gateway.spool.row import ROW_BYTES, TOPIC_BITS
+from recado.gateway.spool.store import Store
 from recado.gateway.spool.writer import Writer
 from recado.kafka.abstract import Producer
 from recado.kafka.delivery import Delivery, Position, Summary

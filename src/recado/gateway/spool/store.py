@@ -8,34 +8,23 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
 
 from recado.errors import SpoolFailed
 from recado.gateway.spool.reserve import Reserve
-from recado.record import Outgoing
+from recado.gateway.spool.row import (
+    REFUSED,
+    ROW_BYTES,
+    TOPIC_BITS,
+    WAITING,
+    Extent,
+    Row,
+    Saved,
+    Unreadable,
+    decoded,
+    encoded,
+)
 
-__all__ = [
-    "REFUSED",
-    "ROW_BYTES",
-    "TOPIC_BITS",
-    "WAITING",
-    "Damaged",
-    "Extent",
-    "Row",
-    "Saved",
-    "Store",
-    "Unreadable",
-    "decoded",
-    "encoded",
-]
-
-#: A row's number is its topic's number, shifted by so many bits, plus its place: so one range holds one topic.
-TOPIC_BITS = 40
-
-#: What a row takes on disk beyond its record, in bytes (b-tree cell, number, time, checksum), rounded up.
-ROW_BYTES = 40
+__all__ = ["Damaged", "Store"]
 
 #: Marks the file as recado's ("reca"), so that no other SQLite file is taken for a spool.
 APPLICATION_ID = 0x72656361
@@ -49,50 +38,12 @@ LAYOUTS = 1_000
 #: Longest wait for another process that looks into the file, in seconds.
 BUSY_S = 5.0
 
-#: States of a row: it waits for Kafka, or Kafka refused it and it waits for a person.
-WAITING, REFUSED = 0, 1
-
 _TABLES = (
     "CREATE TABLE topics(number INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL)",
     """CREATE TABLE records(seq INTEGER PRIMARY KEY, state INTEGER NOT NULL, kept_ms INTEGER NOT NULL,
        crc INTEGER NOT NULL, body BLOB NOT NULL, reason TEXT)""",
     "CREATE INDEX refused ON records(seq) WHERE state > 0",
 )
-
-_encode = msgspec.msgpack.encode
-_decode = msgspec.msgpack.Decoder(Outgoing).decode
-
-
-class Row(NamedTuple):
-    """One record in the spool. ``kept_ms`` is when it was accepted, in milliseconds since the epoch."""
-
-    seq: int
-    record: Outgoing
-    kept_ms: int
-    state: int = WAITING
-    reason: str = ""
-
-
-class Unreadable(NamedTuple):
-    """A row whose bytes are not those that were written."""
-
-    seq: int
-
-
-class Extent(NamedTuple):
-    """What is waiting of one topic: rows and bytes, the lowest and highest row number, the oldest row's time."""
-
-    topic: str
-    number: int
-    rows: int
-    size_bytes: int
-    lowest: int
-    highest: int
-    oldest_ms: int
-
-
-#: (record, accepted at in ms since the epoch, state, reason): a row on its way into another file.
-Saved = tuple[Outgoing, int, int, str]
 
 
 class Damaged(sqlite3.DatabaseError):
@@ -305,11 +256,6 @@ class Store:
         self._db.close()
 
 
-def encoded(record: Outgoing) -> bytes:
-    """The bytes of a record as the spool keeps them."""
-    return _encode(record)
-
-
 def _batch(rows: Iterator[Saved], max_rows: int, max_bytes: int) -> list[tuple[Saved, bytes]]:
     batch: list[tuple[Saved, bytes]] = []
     while len(batch) < max_rows and max_bytes > 0 and (row := next(rows, None)) is not None:
@@ -317,11 +263,3 @@ def _batch(rows: Iterator[Saved], max_rows: int, max_bytes: int) -> list[tuple[S
         max_bytes -= len(body)
         batch.append((row, body))
     return batch
-
-
-def decoded(crc: Any, body: Any) -> Outgoing | None:
-    """The record whose bytes these are; None where they are not those that were written."""
-    try:
-        return _decode(body) if zlib.crc32(body) == crc else None
-    except (TypeError, msgspec.MsgspecError):
-        return None

@@ -16,7 +16,8 @@ import structlog
 from recado.errors import RecadoError, SpoolFailed, SpoolFull
 from recado.gateway.spool.keeping import Keeping
 from recado.gateway.spool.ranges import ranges
-from recado.gateway.spool.store import Store, encoded
+from recado.gateway.spool.row import encoded
+from recado.gateway.spool.store import Store
 from recado.record import Outgoing
 
 __all__ = ["Listener", "Writer"]
