@@ -348,3 +348,13 @@ def test_a_crowd_during_a_flapping_kafka_is_delivered_once_each(kind, tmp_path, 
         eventually(drained)
         assert sorted(produced(http)) == sorted(["first", *(f"{n}" for n in range(200))])
         assert http.gateway.intake.spool.held_bytes() < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["flask", "asgi"])
+def test_a_folder_that_cannot_be_used_is_told_by_ready_and_by_send(kind, tmp_path):
+    (tmp_path / "spool").write_text("a file where the folder should be")
+    with gate(kind, spool=True, data_dir=tmp_path) as http:
+        answer = http.request("GET", "/health/ready")
+        assert (answer.status, answer.json["reasons"][0]["code"]) == (503, "spool-failed")
+        assert http.send({"message": 1}).status == 503
+        assert http.kafka.produced == []

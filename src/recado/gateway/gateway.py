@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from recado.errors import RecadoError
 from recado.gateway.answer import Answer
 from recado.gateway.budget import Budget
 from recado.gateway.envelope import invalid
@@ -102,8 +103,13 @@ class Gateway:
         if self.draining:
             reasons.append({"code": "draining", "detail": "This gateway is shutting down."})
         refusing = bool(reasons)
-        spool = self.intake.spool
-        if not self.intake.topics.reachable:
+        try:
+            intake = self.intake
+        except RecadoError as error:  # the folder of the spool, or a setting of Kafka's
+            reasons.append({"code": error.code, "detail": str(error)})
+            return Answer(503, _JSON, msgspec.json.encode({"status": "not ready", "reasons": reasons}))
+        spool = intake.spool
+        if not intake.topics.reachable:
             detail = f"No Kafka broker answers at {self.settings.bootstrap_servers}."
             reasons.append({"code": "kafka-unreachable", "detail": detail})
             # With a spool requests are still welcome: taking them is what it is for.
