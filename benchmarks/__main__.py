@@ -8,14 +8,14 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from benchmarks import gateway, worker
+from benchmarks import delay, gateway, worker
 from recado.embedded import EmbeddedKafka
 from recado.kafka.admin import Admin
 from recado.settings import Settings
 
 
 def main(other_python: str, what: str = "all") -> None:
-    """Measure ``gateway``, ``worker`` or ``all``; ``other_python`` has gunicorn, Flask and Quix Streams."""
+    """Measure ``gateway``, ``worker``, ``delay`` or ``all``; ``other_python`` has gunicorn, Flask and Quix Streams."""
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedKafka(Path(folder), java_env=os.environ, port=0, host="127.0.0.1") as kafka,
@@ -27,6 +27,8 @@ def main(other_python: str, what: str = "all") -> None:
             lines += gateway.run(kafka.bootstrap_servers, topic, other_python)
         if what in ("all", "worker"):
             lines += worker.run(kafka.bootstrap_servers, str(Path(other_python).absolute()))
+        if what in ("all", "delay"):
+            lines += delay.run(kafka.bootstrap_servers)
     print()
     print("\n".join(lines))
 

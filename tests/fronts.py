@@ -6,7 +6,7 @@ import asyncio
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from recado.gateway.server import gateway_of, mounted_at
 from recado.gateway.wsgi import WsgiBridge
 from recado.kafka.abstract import Link
 from recado.kafka.delivery import Delivery
+from recado.kafka.memory import MemoryKafka
 from recado.record import Outgoing
 from recado.settings import Settings
 
@@ -80,6 +81,18 @@ class FakeKafka:
 
     def close(self, timeout_s: float) -> int:
         return len(self.silent)
+
+
+class FakeClients(MemoryKafka):
+    """What the delay line is given: it sees the topics that it makes, but none of the records."""
+
+    def __init__(self, kafka: FakeKafka) -> None:
+        super().__init__()
+        self._kafka = kafka
+
+    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> bool:
+        self._kafka.known[name] = partitions
+        return super().create_topic(name, partitions, config)
 
 
 @dataclass
@@ -180,7 +193,7 @@ def gate(kind: str, **settings: Any) -> Iterator[Gate]:
     link = Link(kafka, kafka, lambda: kafka)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as ends:
         given = {"wait_s": 5.0, "spool": False, "data_dir": Path(folder), **settings}
-        app = create_app(Settings(**given), connect=lambda _: link)
+        app = create_app(Settings(**given), connect=lambda _: link, clients=lambda _: FakeClients(kafka))
         gateway = gateway_of(app)
         ends.callback(gateway.close, 1.0)
         if kind == "flask":

@@ -169,7 +169,8 @@ def test_what_is_not_json_is_400(http, body):
      ("partition", 1.5), ("partition", -1), ("partition", 3), ("partition", 2**40), ("partition", True),
      ("timestamp", True), ("timestamp", 0), ("timestamp", -5), ("timestamp", "yesterday"),
      ("timestamp", "2026-01-02T03:04:05"), ("timestamp", []), ("id", 1), ("id", ""), ("id", "a b"), ("id", "ñ"),
-     ("id", "x" * 201), ("mesage", "typo"), ("delay", "10s"), ("deliver_at", "2026-01-02T03:04:05Z")],
+     ("id", "x" * 201), ("mesage", "typo"), ("delay", "10"), ("delay", "-1s"), ("delay", "1h30m"),
+     ("delay", "31d"), ("delay", 10), ("deliver_at", "2026-01-02T03:04:05"), ("deliver_at", 0), ("deliver_at", 2**52)],
 )  # fmt: skip
 def test_a_wrong_field_is_named(http, field, value):
     refused(http, http.send({"message": "x", field: value}), 422, field if field != "headers" else None)

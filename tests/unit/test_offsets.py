@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recado.worker.offsets import OffsetTracker
+from recado.outcomes.offsets import OffsetTracker
 
 
 def test_nothing_is_known_at_first():

@@ -225,7 +225,8 @@ def test_the_other_answers_are_as_described(http):
 @pytest.mark.parametrize(
     "wrong",
     [{"key": 1}, {"partition": -1}, {"partition": "1"}, {"id": "a b"}, {"headers": {"a": 1}}, {"topic": "a b"},
-     {"timestamp": 0}, {"typo": 1}, {"timestamp": 1.5}],
+     {"timestamp": 0}, {"typo": 1}, {"timestamp": 1.5},
+     {"deliver_at": 0}, {"delay": "10"}, {"delay": "-1s"}, {"delay": 1}],
 )  # fmt: skip
 def test_what_the_schema_refuses_the_gateway_refuses(http, wrong):
     record = {"message": "x", **wrong}
@@ -237,7 +238,7 @@ def test_what_the_schema_refuses_the_gateway_refuses(http, wrong):
 @pytest.mark.parametrize(
     "right",
     [{}, {"key": "k"}, {"partition": 0}, {"id": "a-b"}, {"headers": {"a": ""}}, {"timestamp": 1},
-     {"timestamp": "2026-01-02T03:04:05Z"}, {"topic": "other"}],
+     {"timestamp": "2026-01-02T03:04:05Z"}, {"topic": "other"}, {"delay": "0s"}, {"deliver_at": 1}],
 )  # fmt: skip
 @pytest.mark.parametrize("message", ["x", "", 1, 1.5, None, True, [], {}])
 def test_what_the_schema_takes_the_gateway_takes(http, right, message):
@@ -246,7 +247,7 @@ def test_what_the_schema_takes_the_gateway_takes(http, right, message):
     assert http.send(record).status == 200
 
 
-@pytest.mark.parametrize("name", ["topic", "key", "headers", "partition", "timestamp", "id"])
+@pytest.mark.parametrize("name", ["topic", "key", "headers", "partition", "timestamp", "id", "deliver_at", "delay"])
 def test_null_for_an_optional_field_is_described(http, name):
     assert http.send({"message": 1, name: None}).status == 200
     check({"message": 1, name: None}, {"$ref": "#/components/schemas/Record"})

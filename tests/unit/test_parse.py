@@ -372,7 +372,10 @@ JSON_VALUE = st.recursive(
 
 @given(
     st.dictionaries(
-        st.sampled_from(["message", "topic", "key", "headers", "partition", "timestamp", "id", "x"]), JSON_VALUE
+        st.sampled_from(
+            ["message", "topic", "key", "headers", "partition", "timestamp", "id", "deliver_at", "delay", "x"]
+        ),
+        JSON_VALUE,
     )
 )
 def test_any_types_in_any_field_never_raise_anything_but_problem(fields):

@@ -16,7 +16,7 @@ from recado.errors import DeliveryUnknown, KafkaUnreachable, RecadoError, Unknow
 from recado.gateway.problem import Problem
 from recado.kafka.abstract import Link
 from recado.settings import Settings
-from tests.fronts import FakeKafka
+from tests.fronts import FakeClients, FakeKafka
 from tests.programs import eventually
 
 
@@ -27,7 +27,9 @@ def kafka() -> FakeKafka:
 
 def sender_of(kafka: FakeKafka, folder: Path, **settings: object) -> Sender:
     given = {"data_dir": folder, "wait_s": 5.0, **settings}
-    return Sender(Settings(**given), connect=lambda _: Link(kafka, kafka, lambda: kafka))  # type: ignore[arg-type]
+    link = Link(kafka, kafka, lambda: kafka)
+    chosen = Settings(**given)  # type: ignore[arg-type]  # whatever a test says
+    return Sender(chosen, connect=lambda _: link, clients=lambda _: FakeClients(kafka))
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ from urllib.parse import quote
 import msgspec
 
 from recado.errors import DeliveryUnknown, RecadoError
+from recado.gateway.delaying import accepted, destination, success_status
 from recado.gateway.problem import Problem, document, retry_after, status_of
 from recado.gateway.reader import Shape
 from recado.gateway.spool.keeping import Keeping
 from recado.kafka.delivery import ACCEPTED, Delivery, Fate, Summary
+from recado.outcomes.delay import Delayed
 from recado.record import Outgoing
 
 __all__ = ["Answer", "answer", "fates_of", "problem_answer"]
@@ -63,9 +65,11 @@ def _render(records: Sequence[Outgoing], fates: Sequence[Fate], shape: Shape, ba
     if shape is Shape.ONE:
         return _one(records[0], fates[0], base)
     if shape is Shape.SUMMARY:
-        return _summary(len(records), [fate for fate in fates if not isinstance(fate, tuple)])
+        # A delayed record that Kafka has is accepted: it is not in its target yet.
+        settled = [ACCEPTED if _status(r, fate) == 202 else fate for r, fate in zip(records, fates, strict=True)]
+        return _summary(len(records), [fate for fate in settled if not isinstance(fate, tuple)])
     results = [_result(record, fate) for record, fate in zip(records, fates, strict=True)]
-    statuses = {_status(fate) for fate in fates}
+    statuses = {_status(record, fate) for record, fate in zip(records, fates, strict=True)}
     status = statuses.pop() if len(statuses) == 1 else 207
     if shape is Shape.LINES:
         return Answer(status, _LINES_HEADERS + retry_after(status), b"\n".join(map(_encode, results)) + b"\n")
@@ -78,24 +82,26 @@ def _fate(fate: Fate | None, index: int, kept: Keeping | None) -> Fate:
     return _NOT_CONFIRMED if fate is None else fate
 
 
-def _status(fate: Fate) -> int:
+def _status(record: Outgoing, fate: Fate) -> int:
     if isinstance(fate, RecadoError):
         return status_of(fate)
-    return 202 if fate == ACCEPTED else 200
+    return 202 if fate == ACCEPTED else success_status(record)
 
 
 def _one(record: Outgoing, fate: Fate, base: str) -> Answer:
     if isinstance(fate, RecadoError) and not isinstance(fate, DeliveryUnknown):
-        return problem_answer(Problem.of(fate, id=record.id, topic=record.topic))
-    status = _status(fate)
+        return problem_answer(Problem.of(fate, id=record.id, topic=destination(record)[0]))
+    status = _status(record, fate)
     headers = _JSON_HEADERS
     if status == 202:
-        where = f"{base}/messages/{record.topic}/{quote(record.id, safe='')}"
+        where = f"{base}/messages/{destination(record)[0]}/{quote(record.id, safe='')}"
         headers = [*headers, (b"location", where.encode("latin-1", "replace"))]
     return Answer(status, headers, _encode(_result(record, fate)))
 
 
 def _result(record: Outgoing, fate: Fate) -> dict[str, Any]:
+    if isinstance(record, Delayed) and not isinstance(fate, RecadoError):
+        return accepted(record)
     if isinstance(fate, str):
         return {"status": fate, "id": record.id, "topic": record.topic}
     if isinstance(fate, tuple):
@@ -109,7 +115,8 @@ def _result(record: Outgoing, fate: Fate) -> dict[str, Any]:
             "timestamp": timestamp_ms,
         }
     status = "unknown" if isinstance(fate, DeliveryUnknown) else "failed"
-    return {"status": status, "id": record.id, "topic": record.topic, "code": fate.code, "detail": str(fate)}
+    topic, _ = destination(record)
+    return {"status": status, "id": record.id, "topic": topic, "code": fate.code, "detail": str(fate)}
 
 
 def _missing(summary: Summary, kept: Keeping | None) -> list[Fate]:

@@ -220,7 +220,7 @@ class Front:
         await kept
         if spool.withdraw(keeping):
             raise keeping.error or SpoolFailed(SLOW_DISK)
-        if keeping.is_kept and intake.may_wait(submission):
+        if keeping.is_kept and intake.is_worth_waiting(submission):
             await confirmed
         spool.forget(keeping)
         return delivery, keeping
@@ -237,7 +237,7 @@ class Front:
         """Ask Kafka for its topics, no longer than a request waits; tell whether it answered."""
         if self._refreshing is None:
             loop = asyncio.get_running_loop()
-            self._refreshing = loop.run_in_executor(self._catalog, self._gateway.intake.topics.refresh)
+            self._refreshing = loop.run_in_executor(self._catalog, self._gateway.intake.refresh)
         refreshing = self._refreshing
         try:
             return await asyncio.wait_for(asyncio.shield(refreshing), wait_s or LEAST_REFRESH_S)

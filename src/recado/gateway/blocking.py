@@ -98,7 +98,7 @@ def _queue(intake: Intake, submission: Submission) -> tuple[Delivery, Keeping | 
     kept.wait(KEEP_S)
     if spool.withdraw(keeping):
         raise keeping.error or SpoolFailed(SLOW_DISK)
-    if keeping.is_kept and intake.may_wait(submission):
+    if keeping.is_kept and intake.is_worth_waiting(submission):
         confirmed.wait(max(0.0, deadline - time.monotonic()))
     spool.forget(keeping)
     return delivery, keeping

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any
 
 import msgspec
 
-from recado.gateway.problem import Problem
+from recado.gateway.due import deferred, wall_clock_ms
+from recado.gateway.moment import checked_moment
+from recado.gateway.problem import Problem, invalid
 from recado.record import HEADER_ID, Outgoing
 from recado.settings import TOPIC_RULE, is_topic_name
 
@@ -39,6 +39,8 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     partition: int | None = None
     timestamp: int | str | None = None
     id: str | None = None
+    deliver_at: int | str | None = None
+    delay: str | None = None
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -57,11 +59,8 @@ class Outline(msgspec.Struct, frozen=True):
     max_record_bytes: int
     #: Headers for every record, such as a traceparent.
     headers: tuple[tuple[str, bytes], ...] = ()
-
-
-def invalid(field: str, detail: str, **where: Any) -> Problem:
-    """A field that is wrong, by its name."""
-    return Problem(422, "invalid-field", "A field is wrong", f"{field}: {detail}", field=field, **where)
+    #: The clock that ``deliver_at`` and ``delay`` are measured by.
+    now_ms: Callable[[], int] = wall_clock_ms
 
 
 def open_envelope(envelope: Envelope, outline: Outline) -> Outgoing:
@@ -80,11 +79,13 @@ def open_envelope(envelope: Envelope, outline: Outline) -> Outgoing:
         None if envelope.key is None else envelope.key.encode(),
         headers,
         -1 if envelope.partition is None else checked_partition(envelope.partition),
-        0 if envelope.timestamp is None else checked_timestamp(envelope.timestamp),
+        0 if envelope.timestamp is None else checked_moment("timestamp", envelope.timestamp),
         envelope.id is not None,
     )
     check_size(record, outline.max_record_bytes)
-    return record
+    if envelope.deliver_at is None and envelope.delay is None:
+        return record
+    return deferred(record, envelope.deliver_at, envelope.delay, outline.now_ms())
 
 
 def open_lines(lines: list[Line], outline: Outline, add: Callable[[Outgoing], None]) -> None:
@@ -162,21 +163,6 @@ def checked_header(name: str, value: str) -> tuple[str, bytes]:
     if _LINE_BREAK.search(value):
         raise invalid(field, "must not hold CR, LF or NUL.")
     return name, value.encode()
-
-
-def checked_timestamp(timestamp: int | str) -> int:
-    """Milliseconds since the epoch, from those or from ISO 8601 with an offset."""
-    if isinstance(timestamp, str):
-        try:
-            moment = datetime.fromisoformat(timestamp)
-        except ValueError as error:
-            raise invalid("timestamp", f"{timestamp[:60]!r} is not ISO 8601.") from error
-        if moment.tzinfo is None:
-            raise invalid("timestamp", f"{timestamp!r} lacks an offset; end it with Z for UTC.")
-        timestamp = round(moment.timestamp() * 1000)
-    if not 1 <= timestamp < 2**53:
-        raise invalid("timestamp", f"{timestamp} must be milliseconds since 1970, 1 or more.")
-    return timestamp
 
 
 def check_size(record: Outgoing, max_bytes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,13 +20,19 @@ from recado.gateway.parse import parse_query
 from recado.gateway.remembered import RememberedTopics
 from recado.gateway.spool.folder import Folder, Owned
 from recado.gateway.spool.spool import Spool
-from recado.kafka.abstract import Link
+from recado.kafka.abstract import Clients, Link, Topics
+from recado.kafka.clients import ClusterClients
+from recado.outcomes.delay_service import DelayService
+from recado.outcomes.delay_topics import DelayTopics
 from recado.settings import Settings
 
-__all__ = ["LEAST_REFRESH_S", "Connect", "Gateway", "flush_answer"]
+__all__ = ["LEAST_REFRESH_S", "Connect", "Gateway", "MakeClients", "flush_answer"]
 
 #: How a gateway comes to Kafka; tests pass the in-memory twin.
 Connect = Callable[[Settings], Link]
+
+#: How its delay line makes clients of its own, likewise.
+MakeClients = Callable[[Settings], Clients]
 
 #: Default and longest wait of ``POST /flush``, in seconds.
 FLUSH_S = 30.0
@@ -34,16 +41,21 @@ MAX_FLUSH_S = 3600.0
 #: A request that waits for nothing still gives an unknown topic so much time to be found, in seconds.
 LEAST_REFRESH_S = 0.5
 
+#: What the delay line may take to leave its group though no time is left, in seconds: others wait for its partitions.
+LEAST_LEAVE_S = 2.0
+
 _JSON = [(b"content-type", b"application/json")]
 
 
 class Gateway:
     """Shared by the Flask routes and the ASGI front. Thread-safe; connects on first use, anew after a fork."""
 
-    def __init__(self, settings: Settings, *, connect: Connect) -> None:
+    def __init__(self, settings: Settings, *, connect: Connect, clients: MakeClients = ClusterClients) -> None:
         self.settings = settings
         self._connect = connect
         self.budget = Budget(settings.max_in_flight_bytes)
+        self._clients = clients
+        self._delays: DelayService | None = None
         self._lock = threading.Lock()
         self._intake: Intake | None = None
         self._owned: Owned | None = None
@@ -68,7 +80,8 @@ class Gateway:
 
     def _connect_now(self) -> Intake:
         if not self.settings.spool:
-            return Intake(self._connect(self.settings), spool=None)
+            link = self._connect(self.settings)
+            return Intake(link, spool=None, delays=self._delaying(link.topics))
         directory = self.settings.data_dir / "spool"
         # The spool first: without it nothing may be promised.
         owned = Folder(directory).take()
@@ -80,7 +93,16 @@ class Gateway:
             owned.release()
             raise
         self._owned = owned
-        return Intake(link._replace(topics=RememberedTopics(link.topics, directory / "topics.json")), spool=spool)
+        topics = RememberedTopics(link.topics, directory / "topics.json")
+        return Intake(link._replace(topics=topics), spool=spool, delays=self._delaying(topics))
+
+    def _delaying(self, topics: Topics) -> DelayTopics:
+        service = DelayService(
+            clients=self._clients(self.settings), catalog=topics, max_record_bytes=self.settings.max_record_bytes
+        )
+        service.start()
+        self._delays = service
+        return service.topics
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
@@ -88,7 +110,7 @@ class Gateway:
         self._inherited += [self._intake, self._owned]
         self.once.leave()
         self.once = Once(self.settings.data_dir / "keys")
-        self._intake = None
+        self._intake = self._delays = None
         if self._owned is not None:
             self._owned.release()
             self._owned = None
@@ -144,7 +166,7 @@ class Gateway:
     def refresh_topics(self, wait_s: float) -> bool:
         """Ask Kafka for its topics, wait ``wait_s`` at most (a moment at least), tell whether it answered."""
         answers: list[bool] = []
-        ask = self.intake.topics.refresh
+        ask = self.intake.refresh
         asking = threading.Thread(target=lambda: answers.append(ask()), name="recado-refresh", daemon=True)
         asking.start()
         asking.join(wait_s or LEAST_REFRESH_S)
@@ -152,7 +174,13 @@ class Gateway:
 
     def close(self, timeout_s: float) -> Left:
         """Wait for what is outstanding; return what remains."""
+        # Both end at the same time: the line only moves what Kafka has already, so neither waits for the other.
+        if self._delays is not None:
+            self._delays.stop()
+        deadline = time.monotonic() + timeout_s
         left = self._intake.close(timeout_s) if self._intake is not None else Left(0, 0)
+        if self._delays is not None:
+            self._delays.join(max(LEAST_LEAVE_S, deadline - time.monotonic()))
         self.once.close()
         if self._owned is not None:
             self._owned.release()

@@ -11,12 +11,15 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from recado.errors import DeliveryUnknown, KafkaUnreachable, NotAllowed, RecadoError, UnknownTopic
+from recado.gateway.delaying import any_delayed, count_accepted, destination
 from recado.gateway.envelope import invalid
 from recado.gateway.problem import Problem
 from recado.gateway.reader import Shape, Submission
 from recado.gateway.spool.spool import Spool
 from recado.kafka.abstract import Link
 from recado.kafka.delivery import Delivery, Summary
+from recado.outcomes.delay import Delayed, is_delay_topic
+from recado.outcomes.delay_topics import DelayTopics
 from recado.record import Outgoing
 from recado.telemetry import metrics
 
@@ -31,9 +34,10 @@ DELIVERED = "delivered"
 class Intake:
     """Everything between a parsed request and the producer. Thread-safe; never blocks but where it says so."""
 
-    def __init__(self, link: Link, *, spool: Spool | None) -> None:
+    def __init__(self, link: Link, *, spool: Spool | None, delays: DelayTopics) -> None:
         self.topics = topics = link.topics
         self.producer = producer = link.producer
+        self._delays = delays
         #: Where accepted records wait for Kafka; None where there is none (``RECADO_SPOOL=off``).
         self.spool = spool
         self._open: set[Delivery] = set()
@@ -51,6 +55,13 @@ class Intake:
         if not self.topics.reachable:
             return False
         known, records = self.topics.partitions, submission.records
+        if any_delayed(submission.topics):
+            wanted = {record.topic for record in records if isinstance(record, Delayed)}
+            missing = [topic for topic in sorted(wanted) if self._delays.want(topic)]
+            if missing:
+                return True
+            wished = [(known(topic), partition) for topic, partition in map(destination, records)]
+            return any(count is None or partition >= count for count, partition in wished)
         if len(records) == 1:
             count = known(records[0].topic)
             return count is None or records[0].partition >= count
@@ -59,6 +70,14 @@ class Intake:
         if max(map(_partition, records)) < 0:
             return False
         return any(record.partition >= (known(record.topic) or 0) for record in records)
+
+    def refresh(self) -> bool:
+        """Create the delay topics that records need, and ask Kafka for its topics; tell whether it answered.
+
+        Blocks for some seconds at most.
+        """
+        self._delays.make()
+        return self.topics.refresh()
 
     def admit(self, submission: Submission, *, is_fresh: bool = True) -> None:
         """Refuse what must not or cannot go to Kafka. Raises Problem, KafkaUnreachable, UnknownTopic, NotAllowed.
@@ -70,7 +89,7 @@ class Intake:
         records = submission.records
         if len(records) == 1:
             self._admit(records[0], {}, is_fresh)
-        elif max(map(_partition, records)) >= 0:
+        elif max(map(_partition, records)) >= 0 or any_delayed(submission.topics):
             for index, record in enumerate(records):
                 self._admit(record, {"index": index}, is_fresh)
         else:
@@ -79,22 +98,26 @@ class Intake:
                 self._admit(records[index], {"index": index}, is_fresh)
 
     def _admit(self, record: Outgoing, where: dict[str, int], is_fresh: bool) -> None:
-        if record.topic.startswith("__"):
-            error = NotAllowed(f"topic: {record.topic} is Kafka's own; nobody writes there over HTTP.")
+        topic, partition = destination(record)
+        if topic.startswith("__") or is_delay_topic(topic):
+            owner = "recado" if is_delay_topic(topic) else "Kafka"
+            error = NotAllowed(f"topic: {topic} is {owner}'s own; nobody writes there over HTTP.")
             raise Problem.of(error, field="topic", **where)
-        count = self.topics.partitions(record.topic)
+        count = self.topics.partitions(topic)
         if count is None and not (is_fresh and self.topics.reachable):
-            detail = f"No broker answers, so nobody knows whether topic {record.topic} exists. Nothing was accepted."
+            detail = f"No broker answers, so nobody knows whether topic {topic} exists. Nothing was accepted."
             raise Problem.of(KafkaUnreachable(detail), field="topic", **where)
         if count is None:
-            hint = f"Create it with: recado kafka topics --create --topic {record.topic} --partitions 3"
-            raise Problem.of(UnknownTopic(f"topic: {record.topic} does not exist. {hint}"), field="topic", **where)
-        if record.partition >= count and not is_fresh:
-            detail = f"No broker answers, and {record.topic} had {count} partitions when one last did."
+            hint = f"Create it with: recado kafka topics --create --topic {topic} --partitions 3"
+            raise Problem.of(UnknownTopic(f"topic: {topic} does not exist. {hint}"), field="topic", **where)
+        if partition >= count and not is_fresh:
+            detail = f"No broker answers, and {topic} had {count} partitions when one last did."
             raise Problem.of(KafkaUnreachable(detail), field="partition", **where)
-        if record.partition >= count:
-            detail = f"{record.partition} is not one of the {count} partitions (0 to {count - 1}) of {record.topic}."
+        if partition >= count:
+            detail = f"{partition} is not one of the {count} partitions (0 to {count - 1}) of {topic}."
             raise invalid("partition", detail, **where)
+        if isinstance(record, Delayed):
+            self._delays.check(record.topic)
 
     def must_queue(self, submission: Submission) -> bool:
         """Tell whether the records must pass through the spool: Kafka is away, or others of their topics wait there."""
@@ -108,8 +131,8 @@ class Intake:
             return None
         return not self.spool.has(submission.topics)
 
-    def may_wait(self, submission: Submission) -> bool:
-        """Tell whether records that were written down may reach Kafka before the sender's patience ends."""
+    def is_worth_waiting(self, submission: Submission) -> bool:
+        """Tell whether records in the spool may be in Kafka soon, and their sender wants to know."""
         assert self.spool is not None
         return not submission.is_async and self.topics.reachable and not self.spool.is_stalled(submission.topics)
 
@@ -150,6 +173,8 @@ class Intake:
         if self.spool is not None:
             self.spool.completed(delivery)
         self._count(delivery, topics)
+        if any_delayed(topics):
+            count_accepted(delivery)
         on_complete(delivery)
 
     def _add(self, delivered: int) -> None:
@@ -188,7 +213,9 @@ def _fate(fate: object) -> str:
 
 def delivery_of(submission: Submission, on_complete: Callable[[Delivery], None]) -> Delivery:
     """An empty list of fates for a request's records, as detailed as its answer will be."""
-    kind = Summary if submission.shape is Shape.SUMMARY and not submission.keys else Delivery
+    # A summary of delayed records tells those from delivered ones, and one of keyed ones is remembered: both need all.
+    short = submission.shape is Shape.SUMMARY and not submission.keys and not any_delayed(submission.topics)
+    kind = Summary if short else Delivery
     return kind(submission.records, on_complete)
 
 

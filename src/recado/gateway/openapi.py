@@ -9,15 +9,11 @@ from typing import Any
 import msgspec
 
 from recado.gateway.cloudevents import BATCH, STRUCTURED
+from recado.gateway.openapi_schemas import COUNT, DELAY, DELIVER_AT, ID, TEXT, TOPIC, schemas
 from recado.gateway.parse import JSON, MAX_RECORDS, NDJSON
 from recado.gateway.problem import MEDIA_TYPE
 
 __all__ = ["description", "openapi"]
-
-_ID = {"type": "string", "pattern": "^[\\x21-\\x7e]{1,200}$", "description": "Default: a new UUIDv7."}
-_TOPIC = {"type": "string", "pattern": "^[a-zA-Z0-9._-]{1,249}$"}
-_COUNT = {"type": "integer", "minimum": 0}
-_TEXT = {"type": "string"}
 
 #: Every status that a route may answer, and what it means; the tables below pick from it.
 _MEANINGS = {
@@ -61,7 +57,7 @@ def description(topic: str, prefix: str) -> dict[str, Any]:
             "/openapi.json": {"get": _get("openapi", "This description", "OpenAPI 3.1.")},
             "/docs": {"get": _get("docs", "This description for people", "A page.", "text/html")},
         },
-        "components": {"schemas": _schemas(topic)},
+        "components": {"schemas": schemas(topic)},
     }
 
 
@@ -100,11 +96,13 @@ def _send_raw(topic: str) -> dict[str, Any]:
             "CloudEvents 1.0 in binary, structured and batch mode land by the CloudEvents Kafka binding."
         ),
         "parameters": [
-            {"name": "topic", "in": "path", "required": True, "schema": _TOPIC, "example": topic},
-            query("key", _TEXT, "The record's key, as UTF-8."),
-            query("partition", _COUNT, "One partition; by default the key decides."),
-            query("timestamp", _TEXT, "Milliseconds since 1970, or ISO 8601 with an offset."),
-            query("id", _ID, "The record's id; by default a new UUIDv7."),
+            {"name": "topic", "in": "path", "required": True, "schema": TOPIC, "example": topic},
+            query("key", TEXT, "The record's key, as UTF-8."),
+            query("partition", COUNT, "One partition; by default the key decides."),
+            query("timestamp", TEXT, "Milliseconds since 1970, or ISO 8601 with an offset."),
+            query("id", ID, "The record's id; by default a new UUIDv7."),
+            query("deliver_at", TEXT, DELIVER_AT),
+            query("delay", DELAY, "As in JSON; not together with deliver_at."),
             _PREFER,
             _KEY,
             _ENCODING,
@@ -147,7 +145,7 @@ def _ready() -> dict[str, Any]:
 
 
 def _get(name: str, summary: str, description: str, media_type: str = JSON) -> dict[str, Any]:
-    content = {media_type: {"schema": {"type": "object"} if media_type == JSON else _TEXT}}
+    content = {media_type: {"schema": {"type": "object"} if media_type == JSON else TEXT}}
     return {
         "operationId": name,
         "summary": summary,
@@ -163,7 +161,9 @@ def _send_responses(*refusals: str) -> dict[str, Any]:
     return {
         "200": _content("All in-sync replicas have every record.", results, NDJSON),
         "202": _content(
-            "Not in Kafka yet, but on this gateway's disk: it survives a kill and will be delivered.", accepted, NDJSON
+            "Not in its topic yet, but safe: on this gateway's disk until Kafka answers, or delayed and in Kafka.",
+            accepted,
+            NDJSON,
         ),
         "207": _content("Many were sent with different fates: each result carries its own.", many, NDJSON),
         **{status: _refusal(status) for status in refusals},
@@ -198,7 +198,7 @@ def _ref(name: str) -> dict[str, Any]:
 
 
 def _header(name: str, description: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "schema": _TEXT, "description": description}
+    return {"name": name, "in": "header", "schema": TEXT, "description": description}
 
 
 _PREFER = _header(
@@ -209,62 +209,3 @@ _PREFER = _header(
 _KEY = _header("Idempotency-Key", "The same answer again for 24 h, one record in Kafka. It becomes the record's id.")
 _ENCODING = _header("Content-Encoding", "`gzip` or `zstd`.")
 _TRACE = _header("traceparent", "W3C trace context; goes on into the records' headers.")
-
-
-def _object(required: list[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "required": required, "properties": properties}
-
-
-def _optional(schema: dict[str, Any]) -> dict[str, Any]:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def _schemas(topic: str) -> dict[str, Any]:
-    place = {"id": _TEXT, "topic": _TOPIC, "partition": _COUNT, "offset": _COUNT, "timestamp": _COUNT}
-    return {
-        "Record": {
-            **_object(
-                ["message"],
-                message={
-                    "description": "A string becomes its UTF-8 bytes, other JSON its compact form, null a tombstone."
-                },
-                topic=_optional({**_TOPIC, "default": topic}),
-                key=_optional(_TEXT),
-                headers=_optional({"type": "object", "additionalProperties": _TEXT}),
-                partition=_optional(_COUNT),
-                timestamp={"type": ["integer", "string", "null"], "minimum": 1, "description": "ms, or ISO 8601."},
-                id=_optional(_ID),
-            ),
-            "additionalProperties": False,
-        },
-        "Delivered": _object([*place, "status"], status={"const": "delivered"}, **place),
-        "Accepted": _object(["status", "id", "topic"], status={"const": "accepted"}, id=_TEXT, topic=_TOPIC),
-        "Result": _object(
-            ["status", "id", "topic"],
-            status={"enum": ["delivered", "accepted", "failed", "unknown"]},
-            **place,
-            code=_TEXT,
-            detail=_TEXT,
-        ),
-        "Summary": _object(
-            ["status", "records", "delivered", "accepted", "failed", "unknown"],
-            status={"enum": ["delivered", "accepted", "failed", "unknown", "mixed"]},
-            **dict.fromkeys(["records", "delivered", "accepted", "failed", "unknown"], _COUNT),
-            errors={"type": "array", "items": _object(["code", "detail", "records"])},
-        ),
-        "Flushed": _object(
-            ["status", "delivered", "pending"], status={"const": "flushed"}, delivered=_COUNT, pending=_COUNT
-        ),
-        "Ready": _object(["status", "reasons"], status=_TEXT, reasons={"type": "array", "items": {"type": "object"}}),
-        "Problem": _object(
-            ["title", "status", "detail", "code"],
-            type=_TEXT,
-            title=_TEXT,
-            status={"type": "integer"},
-            detail=_TEXT,
-            code=_TEXT,
-            field=_TEXT,
-            line=_COUNT,
-            index=_COUNT,
-        ),
-    }

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from recado.gateway.due import deferred
 from recado.gateway.envelope import (
     Envelope,
     Line,
@@ -16,13 +17,12 @@ from recado.gateway.envelope import (
     check_size,
     checked_id,
     checked_partition,
-    checked_timestamp,
     illegal_topic,
-    invalid,
     open_envelope,
     open_lines,
 )
-from recado.gateway.problem import Problem
+from recado.gateway.moment import checked_moment
+from recado.gateway.problem import Problem, invalid
 from recado.record import HEADER_CONTENT_TYPE, HEADER_ID, Outgoing
 from recado.settings import is_topic_name
 
@@ -161,11 +161,12 @@ def parse_raw(
         query["key"].encode() if "key" in query else None,
         pairs,
         checked_partition(_whole("partition", query["partition"])) if "partition" in query else -1,
-        checked_timestamp(_moment(query["timestamp"])) if "timestamp" in query else 0,
+        checked_moment("timestamp", _moment(query["timestamp"])) if "timestamp" in query else 0,
         "id" in query,
     )
     check_size(record, outline.max_record_bytes)
-    return record
+    at = query.get("deliver_at")
+    return deferred(record, None if at is None else _moment(at), query.get("delay"), outline.now_ms())
 
 
 def _record_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, bytes]]:

@@ -19,7 +19,7 @@ from recado.errors import (
     UnknownTopic,
 )
 
-__all__ = ["Problem", "document", "retry_after", "status_of", "title_of"]
+__all__ = ["Problem", "document", "invalid", "retry_after", "status_of", "title_of"]
 
 #: Media type of every error (RFC 9457, section 3).
 MEDIA_TYPE = "application/problem+json"
@@ -58,6 +58,11 @@ class Problem(RecadoError):
             error.extensions = {**error.extensions, **extensions}
             return error
         return cls(status_of(error), error.code, title_of(error), str(error), **extensions)
+
+
+def invalid(field: str, detail: str, **where: Any) -> Problem:
+    """A field that is wrong, by its name."""
+    return Problem(422, "invalid-field", "A field is wrong", f"{field}: {detail}", field=field, **where)
 
 
 def status_of(error: RecadoError) -> int:

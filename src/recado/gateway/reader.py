@@ -17,10 +17,10 @@ import uuid_utils
 
 from recado.gateway import cloudevents
 from recado.gateway.encoding import Decoder, decoder, incomplete, too_large
-from recado.gateway.envelope import Outline, checked_key, invalid
+from recado.gateway.envelope import Outline, checked_key
 from recado.gateway.idempotency.keys import Key, record_keys, request_key
 from recado.gateway.parse import JSON, NDJSON, LineParser, parse_json, parse_query, parse_raw
-from recado.gateway.problem import Problem
+from recado.gateway.problem import Problem, invalid
 from recado.record import Outgoing
 from recado.settings import Settings
 
@@ -29,7 +29,7 @@ __all__ = ["Reader", "Shape", "Submission"]
 #: Longest wait that ``Prefer: wait=`` may ask for, in seconds; more is cut to this.
 MAX_WAIT_S = 300.0
 
-RAW_PARAMETERS = frozenset({"key", "partition", "timestamp", "id"})
+RAW_PARAMETERS = frozenset({"key", "partition", "timestamp", "id", "deliver_at", "delay"})
 NO_PARAMETERS: frozenset[str] = frozenset()
 
 NDJSON_TYPES = frozenset({NDJSON, "application/ndjson", "application/jsonl"})

@@ -19,18 +19,20 @@ from recado.errors import DeliveryUnknown, RecadoError
 from recado.gateway.answer import fates_of
 from recado.gateway.blocking import give
 from recado.gateway.budget import RECORD_BYTES
+from recado.gateway.due import deferred, wall_clock_ms
 from recado.gateway.envelope import (
     check_size,
     checked_header,
     checked_id,
     checked_partition,
-    checked_timestamp,
     illegal_topic,
     invalid,
 )
-from recado.gateway.gateway import Connect, Gateway
+from recado.gateway.gateway import Connect, Gateway, MakeClients
 from recado.gateway.idempotency.keys import record_keys
+from recado.gateway.moment import checked_moment
 from recado.gateway.reader import Shape, Submission, new_ids
+from recado.kafka.clients import ClusterClients
 from recado.kafka.cluster import connect as connect_cluster
 from recado.record import HEADER_ID, Outgoing
 from recado.settings import Settings, from_process, is_topic_name
@@ -65,12 +67,19 @@ class Sender:
     """Sends records to Kafka; make one per process and share it. Thread-safe, and safe over fork.
 
     Settings are read from the environment and ``recado.toml`` unless given. It connects at the first ``send``; records
-    that a process before left in the spool of the same ``data_dir`` are sent then, too. ``connect`` is for tests.
+    that a process before left in the spool of the same ``data_dir`` are sent then, too. ``connect`` and
+    ``clients`` are for tests.
     """
 
-    def __init__(self, settings: Settings | None = None, *, connect: Connect = connect_cluster) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        connect: Connect = connect_cluster,
+        clients: MakeClients = ClusterClients,
+    ) -> None:
         self._settings = settings if settings is not None else from_process().settings
-        self._gateway = Gateway(self._settings, connect=connect)
+        self._gateway = Gateway(self._settings, connect=connect, clients=clients)
         self._threads: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -89,6 +98,8 @@ class Sender:
         partition: int | None = None,
         timestamp: int | datetime | None = None,
         id: str | None = None,  # noqa: A002  # as in HTTP
+        deliver_at: int | datetime | None = None,
+        delay: str | None = None,
         wait_s: float | None = None,
         respond_async: bool = False,
     ) -> Receipt:
@@ -96,17 +107,20 @@ class Sender:
 
         ``value``: bytes as they are, a string as UTF-8, None a tombstone, anything else as compact JSON.
         ``timestamp``: milliseconds since the epoch, or an aware datetime. A record with an ``id`` of yours is sent once
-        in 24 hours. ``respond_async`` waits for the disk only.
+        in 24 hours. ``deliver_at`` (like ``timestamp``) or ``delay`` ("10s") lets it land later.
+        ``respond_async`` waits for the disk only.
 
         Blocks for ``wait_s`` and one second more at most. Raises RecadoError where HTTP has an error status; only
         DeliveryUnknown, without a spool, leaves open whether Kafka has the record.
         """
-        record = self._record(topic, value, key, headers, partition, timestamp, id)
+        plain = self._record(topic, value, key, headers, partition, timestamp, id)
+        at = deliver_at.isoformat() if isinstance(deliver_at, datetime) else deliver_at
+        record = deferred(plain, at, delay, wall_clock_ms())
         wait = self._settings.wait_s if wait_s is None else wait_s
         if not 0 <= wait <= 300:
             raise invalid("wait_s", f"{wait} must be 0 to 300 seconds.")
         keys = record_keys([record], [0]) if record.is_own_id else ()
-        submission = Submission([record], Shape.ONE, wait, {topic: 1}, respond_async, keys)
+        submission = Submission([record], Shape.ONE, wait, {record.topic: 1}, respond_async, keys)
         held = len(record.value or b"") + RECORD_BYTES
         self._gateway.budget.hold(held)
         try:
@@ -115,7 +129,7 @@ class Sender:
             self._gateway.budget.release(held)
         if isinstance(fate, RecadoError):
             raise fate
-        if isinstance(fate, str):
+        if isinstance(fate, str) or record is not plain:
             return Receipt("accepted", record.id, topic)
         return Receipt("delivered", record.id, topic, *fate)
 
@@ -169,9 +183,9 @@ class Sender:
             else:
                 pairs.append(checked_header(name, content))
         if isinstance(timestamp, datetime):
-            timestamp_ms = checked_timestamp(timestamp.isoformat())
+            timestamp_ms = checked_moment("timestamp", timestamp.isoformat())
         else:
-            timestamp_ms = 0 if timestamp is None else checked_timestamp(timestamp)
+            timestamp_ms = 0 if timestamp is None else checked_moment("timestamp", timestamp)
         record = Outgoing(
             topic,
             _bytes(value),

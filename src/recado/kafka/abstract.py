@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from recado.kafka.delivery import Delivery
 from recado.record import TopicPartition
 
-__all__ = ["Committed", "Consumer", "Link", "Message", "PartitionListener", "Producer", "Topics"]
+__all__ = ["Clients", "Committed", "Consumer", "Link", "Message", "PartitionListener", "Producer", "Topics"]
 
 
 class Producer(Protocol):
@@ -143,3 +143,19 @@ class Consumer(Protocol):
 
     def close(self) -> None:
         """Leave the group (revoking what is assigned first). Idempotent."""
+
+
+class Clients(Protocol):
+    """Makes clients of one cluster, for a part of recado that needs its own. Thread-safe."""
+
+    def producer(self) -> Producer:
+        """A new producer that gathers records for some milliseconds: for many, and none in a hurry."""
+
+    def consumer(self, group: str) -> Consumer:
+        """A new member of a group that starts at the earliest record."""
+
+    def create_topic(self, name: str, *, partitions: int, config: Mapping[str, str]) -> bool:
+        """Create a topic with up to three replicas; False when it was there already. Blocks; raises RecadoError."""
+
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Let Kafka delete the records below these offsets, in its own time. Never blocks, never raises."""

@@ -107,9 +107,11 @@ class Admin:
         brokers = sorted(Broker(broker.id, str(broker.host), broker.port) for broker in found.brokers.values())
         return Cluster(found.cluster_id or "", tuple(brokers))
 
-    def create_topic(self, name: str, *, partitions: int, replicas: int = -1) -> bool:
+    def create_topic(
+        self, name: str, *, partitions: int, replicas: int = -1, config: Mapping[str, str] | None = None
+    ) -> bool:
         """Create a topic; False when it was there already. ``replicas`` -1 takes the cluster's default."""
-        wanted = NewTopic(name, num_partitions=partitions, replication_factor=replicas)
+        wanted = NewTopic(name, num_partitions=partitions, replication_factor=replicas, config=dict(config or {}))
         future = self.client.create_topics([wanted], operation_timeout=TIMEOUT_S)[name]
         try:
             future.result(TIMEOUT_S + 1)
@@ -118,6 +120,12 @@ class Admin:
                 return False
             raise client_failure(error, f"creating topic {name}") from error
         return True
+
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Future[Any]]:
+        """Ask for the deletion of the records below these offsets; does not wait for the answers."""
+        positions = [Position(where.topic, where.partition, offset) for where, offset in offsets.items()]
+        asked = self.client.delete_records(positions, request_timeout=TIMEOUT_S) if positions else {}
+        return {TopicPartition(found.topic, found.partition): future for found, future in asked.items()}
 
     def topics(self) -> list[TopicSummary]:
         """Every topic, sorted by name."""

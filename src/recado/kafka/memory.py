@@ -22,11 +22,11 @@ class MemoryMessage:
 
     __slots__ = ("_headers", "_key", "_offset", "_partition", "_timestamp_ms", "_topic", "_value")
 
-    def __init__(self, record: Outgoing, partition: int, offset: int) -> None:
+    def __init__(self, record: Outgoing, partition: int, offset: int, now_ms: int = 0) -> None:
         self._topic, self._partition, self._offset = record.topic, partition, offset
         self._key, self._value = record.key, record.value
         self._headers: Headers = tuple(record.headers)
-        self._timestamp_ms = record.timestamp_ms or time.time_ns() // 1_000_000
+        self._timestamp_ms = record.timestamp_ms or now_ms or time.time_ns() // 10**6
 
     def __len__(self) -> int:
         return len(self._value or b"")
@@ -59,13 +59,18 @@ class MemoryKafka:
     ``reachable = False`` is an outage: nothing is stored, read or committed until it is True again.
     """
 
-    def __init__(self, topics: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, topics: Mapping[str, int] | None = None, *, clock_ms: Callable[[], int] = lambda: time.time_ns() // 10**6
+    ) -> None:
+        self._clock_ms = clock_ms
         #: One condition for everything: a test's cluster is small, and one lock has no order to get wrong.
         self.changed = threading.Condition(threading.RLock())
         #: A partition's records by offset; None stands where a transaction marker or a compacted record lies.
         self.logs: dict[TopicPartition, list[Message | None]] = {}
         self._groups: dict[str, MemoryGroup] = {}
         self._counts: dict[str, int] = {}
+        #: What each topic was created with.
+        self.configs: dict[str, dict[str, str]] = {}
         self._next = 0
         self._reachable = True
         for name, partitions in (topics or {}).items():
@@ -82,15 +87,32 @@ class MemoryKafka:
             self._reachable = value
             self.changed.notify_all()
 
-    def create_topic(self, name: str, partitions: int = 1) -> None:
-        """Create an empty topic; groups that subscribe to it rebalance."""
+    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> bool:
+        """Create an empty topic; False when it is there. Groups that subscribe to it rebalance."""
         with self.changed:
+            if name in self._counts:
+                return False
             self._counts[name] = partitions
+            self.configs[name] = dict(config or {})
             for number in range(partitions):
                 self.logs.setdefault(TopicPartition(name, number), [])
             for group in self._groups.values():
                 group.rebalance()
             self.changed.notify_all()
+        return True
+
+    def drop_topic(self, name: str) -> None:
+        """Delete a topic that nobody reads now, with its records."""
+        with self.changed:
+            for number in range(self._counts.pop(name)):
+                del self.logs[TopicPartition(name, number)]
+
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Forget the records below these offsets; who reads there finds a gap."""
+        with self.changed:
+            for partition, end in offsets.items():
+                stored = self.logs[partition]
+                stored[:end] = [None] * min(end, len(stored))
 
     def partition_counts(self) -> dict[str, int]:
         """Every topic with its partition count."""
@@ -102,7 +124,7 @@ class MemoryKafka:
         with self.changed:
             partition = self._partition_of(record)
             stored = self.logs[TopicPartition(record.topic, partition)]
-            message = MemoryMessage(record, partition, len(stored))
+            message = MemoryMessage(record, partition, len(stored), self._clock_ms())
             stored.append(message)
             self.changed.notify_all()
             return partition, message.offset(), message.timestamp()[1]

@@ -1,6 +1,7 @@
 """The ends of an attempt: what an error means is decided by a pure function (``decide.py``), and nowhere else.
 
-Law: nothing here touches Kafka, a clock or a thread; policies are values, and chance is a parameter.
+Law: decisions touch neither Kafka nor a clock nor a thread; policies are values, and chance is a parameter. Effects
+stand in the ``delay_`` files: ``delay.py`` decides when a delayed record moves on, the line around it does so.
 """
 
 from __future__ import annotations

@@ -7,6 +7,13 @@ from prometheus_client import Counter, Gauge, Histogram
 from recado.telemetry.tally import Tally, Timing
 
 __all__ = [
+    "DELAY_ACCEPTED",
+    "DELAY_HELD",
+    "DELAY_HOPS",
+    "DELAY_LANDED",
+    "DELAY_LATENESS",
+    "DELAY_REFUSED",
+    "DELAY_UNREADABLE",
     "GATEWAY_IN_FLIGHT",
     "GATEWAY_RECORDS",
     "GATEWAY_REQUESTS",
@@ -53,6 +60,24 @@ SPOOL_BYTES = Gauge("recado_spool_bytes", "What those take on disk, about, in by
 SPOOL_OLDEST = Gauge("recado_spool_oldest_seconds", "Age of the oldest of them.")
 SPOOL_REFUSED = Gauge("recado_spool_refused_records", "Records that Kafka refused after they were accepted.")
 KAFKA_REACHABLE = Gauge("recado_kafka_reachable", "1 while a broker answers, else 0.")
+
+#: On time is some milliseconds; beyond a minute no gateway ran.
+LATENESS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600)
+
+DELAY_ACCEPTED = Tally("recado_delay_accepted_total", "Delayed records that Kafka has, by target.", ["topic"])
+DELAY_LANDED = Tally("recado_delay_landed_total", "Delayed records confirmed in their target.", ["topic"])
+DELAY_LATENESS = Timing(
+    "recado_delay_lateness_seconds",
+    "From when a delayed record was due to its confirmation in the target.",
+    "topic",
+    buckets=LATENESS_BUCKETS,
+)
+DELAY_HOPS = Tally("recado_delay_hops_total", "Delayed records that moved on to a delay topic.", ["topic"])
+DELAY_REFUSED = Tally(
+    "recado_delay_refused_total", "Times that a due record could not land; it is kept.", ["topic", "error"]
+)
+DELAY_UNREADABLE = Tally("recado_delay_unreadable_total", "Foreign records in a delay topic, passed over.", ["topic"])
+DELAY_HELD = Gauge("recado_delay_held_records", "Delayed records in this process's memory.")
 
 WORKER_RECORDS = Counter(
     "recado_worker_records_total", "Records by outcome: done, or stopped (its partition waits).", ["topic", "outcome"]

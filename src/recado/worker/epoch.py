@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recado.outcomes.offsets import OffsetTracker
 from recado.record import TopicPartition
-from recado.worker.offsets import OffsetTracker
 
 __all__ = ["Epoch", "Stop"]
 

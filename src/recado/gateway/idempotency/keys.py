@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from recado.gateway.delaying import destination
 from recado.gateway.problem import Problem
+from recado.outcomes.delay import Delayed
 from recado.record import Outgoing
 
 __all__ = ["Key", "record_keys", "request_key"]
@@ -40,15 +42,18 @@ def record_keys(records: Sequence[Outgoing], own: Sequence[int]) -> list[Key]:
     keys = []
     for index in own:
         record = records[index]
-        earlier = seen.setdefault((record.topic, record.id), index)
+        topic, _ = destination(record)
+        earlier = seen.setdefault((topic, record.id), index)
         if earlier != index:
             detail = f"id: {record.id!r} stands at records {earlier} and {index}; it must name one."
             raise Problem(422, "invalid-field", "A field is wrong", detail, field="id", index=index)
-        keys.append(Key(f"id:{record.topic}:{record.id}", _digest(record), (index,), "id"))
+        keys.append(Key(f"id:{topic}:{record.id}", _digest(record), (index,), "id"))
     return keys
 
 
 def _digest(record: Outgoing) -> bytes:
     headers = [pair for pair in record.headers if not pair[0].startswith(_VOLATILE)]
-    content = (record.topic, record.value, record.key, headers, record.partition, record.timestamp_ms)
+    topic, partition = destination(record)
+    stamp_ms = 0 if isinstance(record, Delayed) else record.timestamp_ms
+    content = (topic, record.value, record.key, headers, partition, stamp_ms)
     return hashlib.sha256(_encode(content)).digest()

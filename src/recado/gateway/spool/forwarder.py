@@ -16,6 +16,7 @@ from recado.gateway.spool.row import Row, Unreadable
 from recado.gateway.spool.store import Store
 from recado.kafka.abstract import Producer
 from recado.kafka.delivery import Delivery, Position
+from recado.outcomes.delay import renew
 from recado.record import Outgoing
 
 __all__ = ["FINAL", "Forwarder", "Listener"]
@@ -61,17 +62,20 @@ class Listener(Protocol):
 class _Sent(Delivery):
     """A batch of rows on its way; the spool is told of each."""
 
-    __slots__ = ("_forwarder", "line", "rows")
+    __slots__ = ("_forwarder", "line", "rows", "weights")
 
     def __init__(self, forwarder: Forwarder, line: Line, rows: Sequence[Row]) -> None:
-        super().__init__([row.record for row in rows], _nothing)
+        now_ms = time.time_ns() // 1_000_000
+        # A delayed record goes to where it belongs by now.
+        super().__init__([renew(row.record, now_ms) for row in rows], _nothing)
         self._forwarder = forwarder
         self.line = line
         self.rows = [row.seq for row in rows]
+        self.weights = [weight(row.record) for row in rows]
 
     def settle(self, index: int, fate: Position | RecadoError) -> None:
         """Tell the spool of one row."""
-        self._forwarder.settled(self.line, self.rows[index], self.records[index], fate)
+        self._forwarder.settled(self.line, self.rows[index], self.weights[index], fate)
 
 
 class Forwarder:
@@ -98,11 +102,11 @@ class Forwarder:
         """There are new rows."""
         self._wake.set()
 
-    def settled(self, line: Line, row: int, record: Outgoing, fate: Position | RecadoError) -> None:
+    def settled(self, line: Line, row: int, size_bytes: int, fate: Position | RecadoError) -> None:
         """One report, on the producer's thread."""
         self._spool.on_fate(line, row, fate)
         with self._spool.lock:
-            self._bytes -= weight(record)
+            self._bytes -= size_bytes
             if isinstance(fate, tuple):
                 line.held_why = ""
             elif not isinstance(fate, FINAL):

@@ -1,0 +1,84 @@
+"""The schemas of the HTTP interface's description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["COUNT", "DELAY", "DELIVER_AT", "ID", "TEXT", "TOPIC", "schemas"]
+
+ID = {"type": "string", "pattern": "^[\\x21-\\x7e]{1,200}$", "description": "Default: a new UUIDv7."}
+TOPIC = {"type": "string", "pattern": "^[a-zA-Z0-9._-]{1,249}$"}
+DELAY = {"type": "string", "pattern": "^[0-9]{1,15}(ms|s|m|h|d)$", "description": "Such as 500ms, 10s or 90m."}
+DELIVER_AT = "When the record lands in its topic: ms since 1970, or ISO 8601 with an offset; 30 days ahead at most."
+COUNT = {"type": "integer", "minimum": 0}
+TEXT = {"type": "string"}
+_MOMENT = {"type": "string", "format": "date-time", "description": "When a delayed record lands, in UTC."}
+
+
+def _object(required: list[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": required, "properties": properties}
+
+
+def _optional(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def schemas(topic: str) -> dict[str, Any]:
+    """Every schema by its name; ``topic`` is the default one."""
+    place = {"id": TEXT, "topic": TOPIC, "partition": COUNT, "offset": COUNT, "timestamp": COUNT}
+    return {
+        "Record": {
+            **_object(
+                ["message"],
+                message={
+                    "description": "A string becomes its UTF-8 bytes, other JSON its compact form, null a tombstone."
+                },
+                topic=_optional({**TOPIC, "default": topic}),
+                key=_optional(TEXT),
+                headers=_optional({"type": "object", "additionalProperties": TEXT}),
+                partition=_optional(COUNT),
+                timestamp={"type": ["integer", "string", "null"], "minimum": 1, "description": "ms, or ISO 8601."},
+                id=_optional(ID),
+                deliver_at={"type": ["integer", "string", "null"], "minimum": 1, "description": DELIVER_AT},
+                delay=_optional(DELAY),
+            ),
+            "additionalProperties": False,
+        },
+        "Delivered": _object([*place, "status"], status={"const": "delivered"}, **place),
+        "Accepted": _object(
+            ["status", "id", "topic"],
+            status={"const": "accepted"},
+            id=TEXT,
+            topic=TOPIC,
+            deliver_at=_MOMENT,
+        ),
+        "Result": _object(
+            ["status", "id", "topic"],
+            status={"enum": ["delivered", "accepted", "failed", "unknown"]},
+            **place,
+            deliver_at=_MOMENT,
+            code=TEXT,
+            detail=TEXT,
+        ),
+        "Summary": _object(
+            ["status", "records", "delivered", "failed", "unknown"],
+            status={"enum": ["delivered", "accepted", "failed", "unknown", "mixed"]},
+            **dict.fromkeys(["records", "delivered", "accepted", "failed", "unknown"], COUNT),
+            errors={"type": "array", "items": _object(["code", "detail", "records"])},
+        ),
+        "Flushed": _object(
+            ["status", "delivered", "pending"], status={"const": "flushed"}, delivered=COUNT, pending=COUNT
+        ),
+        "Ready": _object(["status", "reasons"], status=TEXT, reasons={"type": "array", "items": {"type": "object"}}),
+        "Problem": _object(
+            ["title", "status", "detail", "code"],
+            type=TEXT,
+            title=TEXT,
+            status={"type": "integer"},
+            detail=TEXT,
+            code=TEXT,
+            field=TEXT,
+            line=COUNT,
+            index=COUNT,
+        ),
+    }
