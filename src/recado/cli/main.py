@@ -24,6 +24,7 @@ COMMANDS = {
     "topics": "List topics with what they hold.",
     "groups": "List consumer groups with their lag.",
     "torture": "Faults under load, and a verdict: was anything lost?",
+    "spool": "What waits on this machine for Kafka, and what it refused.",
     "settings": "Show every setting, its value and where it came from.",
     "doctor": "Check settings, Kafka, topics, group, disk, clock.",
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from recado.errors import RecadoError
 from recado.gateway.answer import Answer
 from recado.gateway.budget import Budget
 from recado.gateway.envelope import invalid
@@ -60,7 +61,7 @@ class Gateway:
         self._owned: Owned | None = None
         #: What must not be sent twice.
         self.once = Once(settings.data_dir / "keys")
-        self._inherited: list[Intake | None] = []
+        self._inherited: list[object] = []
         # A producer's threads do not survive a fork: the child connects anew.
         os.register_at_fork(after_in_child=self._forget)
         #: Set by a shutdown: ready turns false, so that a load balancer sends nothing new.
@@ -83,9 +84,15 @@ class Gateway:
             return Intake(link, spool=None, delays=self._delaying(link.topics))
         directory = self.settings.data_dir / "spool"
         # The spool first: without it nothing may be promised.
-        self._owned = Folder(directory).take()
-        link = self._connect(self.settings)
-        spool = Spool(self._owned.store, max_bytes=self.settings.spool_max_bytes, producer=link.patient)
+        owned = Folder(directory).take()
+        try:
+            link = self._connect(self.settings)
+            spool = Spool(owned.store, max_bytes=self.settings.spool_max_bytes, producer=link.patient)
+        except BaseException:  # the next try shall find the spool free
+            owned.store.close()
+            owned.release()
+            raise
+        self._owned = owned
         topics = RememberedTopics(link.topics, directory / "topics.json")
         return Intake(link._replace(topics=topics), spool=spool, delays=self._delaying(topics))
 
@@ -100,7 +107,7 @@ class Gateway:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         # The parent's SQLite connection must not be closed here (its locks are the parent's), only its lock's copy.
-        self._inherited.append(self._intake)
+        self._inherited += [self._intake, self._owned]
         self.once.leave()
         self.once = Once(self.settings.data_dir / "keys")
         self._intake = self._delays = None
@@ -118,8 +125,13 @@ class Gateway:
         if self.draining:
             reasons.append({"code": "draining", "detail": "This gateway is shutting down."})
         refusing = bool(reasons)
-        spool = self.intake.spool
-        if not self.intake.topics.reachable:
+        try:
+            intake = self.intake
+        except RecadoError as error:  # the folder of the spool, or a setting of Kafka's
+            reasons.append({"code": error.code, "detail": str(error)})
+            return Answer(503, _JSON, msgspec.json.encode({"status": "not ready", "reasons": reasons}))
+        spool = intake.spool
+        if not intake.topics.reachable:
             detail = f"No Kafka broker answers at {self.settings.bootstrap_servers}."
             reasons.append({"code": "kafka-unreachable", "detail": detail})
             # With a spool requests are still welcome: taking them is what it is for.

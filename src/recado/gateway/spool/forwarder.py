@@ -10,15 +10,16 @@ from typing import Protocol
 
 import structlog
 
-from recado.errors import DeliveryUnknown, NotAllowed, RecadoError, UnknownTopic
+from recado.errors import DeliveryFailed, DeliveryUnknown, NotAllowed, RecadoError, RecordTooLarge, UnknownTopic
 from recado.gateway.spool.line import Line
-from recado.gateway.spool.store import Row, Store, Unreadable
+from recado.gateway.spool.row import Row, Unreadable
+from recado.gateway.spool.store import Store
 from recado.kafka.abstract import Producer
 from recado.kafka.delivery import Delivery, Position
 from recado.outcomes.delay import renew
 from recado.record import Outgoing
 
-__all__ = ["Forwarder", "Lines"]
+__all__ = ["FINAL", "Forwarder", "Listener"]
 
 log = structlog.get_logger(__name__)
 
@@ -34,16 +35,26 @@ READ_ROWS = 1_000
 #: Rest between two looks at whether there is something to do, in seconds; new rows wake it at once.
 LOOK_S = 0.05
 
-#: A topic that is gone or forbidden is tried again so often, in seconds.
+#: A topic that is gone or forbidden is tried again so often, in seconds; so is a file that cannot be read.
 HOLD_S = 5.0
 
+#: After any other failure a topic rests so long, in seconds: whatever fails at once must not be tried in a circle.
+REST_S = 0.25
 
-class Lines(Protocol):
+#: What Kafka says for good: it looked at the record and will never take it. All else may be over tomorrow.
+FINAL = (RecordTooLarge, DeliveryFailed)
+
+#: Bytes of records read from the disk at a time, about.
+READ_BYTES = 4 * 1024 * 1024
+
+
+class Listener(Protocol):
     """What the forwarder asks of the spool, and tells it. The lines themselves are guarded by ``lock``."""
 
     lock: threading.RLock
 
     def lines(self) -> list[Line]: ...
+    def close_if_over(self, line: Line) -> None: ...
     def on_fate(self, line: Line, row: int, fate: Position | RecadoError) -> None: ...
     def on_unreadable(self, line: Line, row: int) -> None: ...
 
@@ -51,7 +62,7 @@ class Lines(Protocol):
 class _Sent(Delivery):
     """A batch of rows on its way; the spool is told of each."""
 
-    __slots__ = ("_forwarder", "line", "rows")
+    __slots__ = ("_forwarder", "line", "rows", "weights")
 
     def __init__(self, forwarder: Forwarder, line: Line, rows: Sequence[Row]) -> None:
         now_ms = time.time_ns() // 1_000_000
@@ -60,39 +71,46 @@ class _Sent(Delivery):
         self._forwarder = forwarder
         self.line = line
         self.rows = [row.seq for row in rows]
+        self.weights = [weight(row.record) for row in rows]
 
     def settle(self, index: int, fate: Position | RecadoError) -> None:
         """Tell the spool of one row."""
-        self._forwarder.settled(self.line, self.rows[index], self.records[index], fate)
+        self._forwarder.settled(self.line, self.rows[index], self.weights[index], fate)
 
 
 class Forwarder:
     """One thread that reads the spool, and a producer that is made when there is something to send."""
 
-    def __init__(self, store: Store, spool: Lines, *, producer: Callable[[], Producer]) -> None:
+    def __init__(self, store: Store, spool: Listener, *, producer: Callable[[], Producer]) -> None:
         self._store = store
         self._spool = spool
         self._make = producer
         self._producer: Producer | None = None
+        #: The producer said that it does not know: it never should, so another one takes its place.
+        self._is_doubtful = False
         self._bytes = 0
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="recado-forwarder", daemon=True)
+
+    def start(self) -> None:
+        """Forward what is there."""
+        self._wake.set()
         self._thread.start()
 
     def wake(self) -> None:
         """There are new rows."""
         self._wake.set()
 
-    def settled(self, line: Line, row: int, record: Outgoing, fate: Position | RecadoError) -> None:
+    def settled(self, line: Line, row: int, size_bytes: int, fate: Position | RecadoError) -> None:
         """One report, on the producer's thread."""
-        with self._spool.lock:
-            self._bytes -= weight(record)
-            if isinstance(fate, UnknownTopic | NotAllowed | DeliveryUnknown):
-                line.failed(row)
-                if not isinstance(fate, DeliveryUnknown):
-                    line.held_until, line.held_why = time.monotonic() + HOLD_S, str(fate)
         self._spool.on_fate(line, row, fate)
+        with self._spool.lock:
+            self._bytes -= size_bytes
+            if isinstance(fate, tuple):
+                line.held_why = ""
+            elif not isinstance(fate, FINAL):
+                self._hold(line, fate)
         if not line.in_flight or self._bytes < WINDOW_BYTES // 2:
             self._wake.set()
 
@@ -107,6 +125,15 @@ class Forwarder:
         self.stop()
         if self._producer is not None:
             self._producer.close(timeout_s)
+        self._store.close()
+
+    def _hold(self, line: Line, why: RecadoError) -> None:
+        if isinstance(why, DeliveryUnknown):
+            self._is_doubtful = True
+        if isinstance(why, UnknownTopic | NotAllowed):
+            line.held_until, line.held_why = time.monotonic() + HOLD_S, str(why)
+        else:
+            line.held_until = max(line.held_until, time.monotonic() + REST_S)
 
     def _run(self) -> None:
         while not self._closing:
@@ -127,21 +154,53 @@ class Forwarder:
                 full = len(line.in_flight) >= WINDOW_ROWS or self._bytes >= WINDOW_BYTES
                 if held or full or not line.unsent or not line.go_back():
                     return
-                cursor = line.cursor
+                after = line.reading()
             try:
-                rows = self._store.read(line.number, cursor, READ_ROWS)
-            except sqlite3.Error as error:
-                log.error("spool cannot be read", path=str(self._store.path), error=str(error))
-                time.sleep(HOLD_S)
-                return
-            if not self._send(line, rows):
+                goes_on = self._forward(line, after)
+            finally:
+                with self._spool.lock:
+                    line.has_read()
+                self._spool.close_if_over(line)
+            if not goes_on:
                 return
 
-    def _send(self, line: Line, rows: Sequence[Row | Unreadable]) -> bool:
+    def _forward(self, line: Line, after: int) -> bool:
+        """Read on and send; True if more may follow."""
+        producer = self._ready()
+        if producer is None:
+            return False
+        try:
+            rows = self._store.read(line.number, after, READ_ROWS, READ_BYTES)
+        except sqlite3.Error as error:
+            log.error("spool cannot be read", path=str(self._store.path), topic=line.topic, error=str(error))
+            with self._spool.lock:
+                line.held_until, line.held_why = time.monotonic() + HOLD_S, f"the spool cannot be read: {error}"
+            return False
+        return self._send(producer, line, rows)
+
+    def _ready(self) -> Producer | None:
+        """The producer; None while one must be made anew and that does not work, or the old one still has records."""
+        if self._is_doubtful and self._producer is not None:
+            if self._bytes > 0:
+                return None
+            log.warning("forwarding anew", why="a producer that never gives up did not know a record's fate")
+            self._producer.close(0)
+            self._producer = None
+        self._is_doubtful = False
+        if self._producer is None:
+            try:
+                self._producer = self._make()
+            except RecadoError as error:
+                log.error("spool cannot be forwarded", path=str(self._store.path), error=str(error))
+                time.sleep(REST_S)
+        return self._producer
+
+    def _send(self, producer: Producer, line: Line, rows: Sequence[Row | Unreadable]) -> bool:
         """Give rows to Kafka up to the first that is under way already; True if more may follow."""
         sending: list[Row] = []
-        up_to = line.cursor
+        unreadable: list[int] = []
         with self._spool.lock:
+            up_to = line.cursor
             for row in rows:
                 if not line.may_send(row.seq):
                     break
@@ -150,21 +209,21 @@ class Forwarder:
                     continue
                 if isinstance(row, Row):
                     sending.append(row)
-            line.sent([row.seq for row in sending], up_to=up_to)
+                else:
+                    unreadable.append(row.seq)
+            line.sent([*(row.seq for row in sending), *unreadable], up_to=up_to)
             self._bytes += sum(weight(row.record) for row in sending)
-        for row in rows:
-            if isinstance(row, Unreadable) and row.seq <= up_to:
-                self._spool.on_unreadable(line, row.seq)
+        for seq in unreadable:
+            self._spool.on_unreadable(line, seq)
         if sending:
-            if self._producer is None:
-                self._producer = self._make()
-            self._producer.send(_Sent(self, line, sending))
+            producer.send(_Sent(self, line, sending))
         return bool(rows) and up_to == rows[-1].seq
 
 
 def weight(record: Outgoing) -> int:
     """About what a record takes in memory, in bytes."""
-    return 200 + len(record.value or b"") + len(record.key or b"")
+    headers = sum(len(name) + len(value) + 100 for name, value in record.headers)
+    return 200 + len(record.value or b"") + len(record.key or b"") + headers
 
 
 def _nothing(delivery: Delivery) -> None: ...

@@ -25,6 +25,7 @@ class Keeping:
         "delivery",
         "error",
         "indices",
+        "is_forgotten",
         "is_kept",
         "on_end",
         "rows",
@@ -51,6 +52,8 @@ class Keeping:
         self.size_bytes = size_bytes
         self.on_end = on_end
         self.is_kept = False
+        #: The request was answered before these were on disk: nobody waits for their fates.
+        self.is_forgotten = False
         # Taken by whoever comes first, the writer or one who gives up waiting: popping from a list is atomic.
         self._claims = [None]
         self.error: RecadoError | None = None

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
+from recado.errors import SpoolFailed
+from recado.gateway.spool.reserve import Reserve
+from recado.gateway.spool.row import (
+    REFUSED,
+    ROW_BYTES,
+    TOPIC_BITS,
+    WAITING,
+    Extent,
+    Row,
+    Saved,
+    Unreadable,
+    decoded,
+    encoded,
+)
 
-from recado.record import Outgoing
-
-__all__ = ["REFUSED", "ROW_BYTES", "TOPIC_BITS", "WAITING", "Extent", "Row", "Store", "Unreadable", "encoded"]
-
-#: A row's number is its topic's number, shifted by so many bits, plus its place: so one range holds one topic.
-TOPIC_BITS = 40
-
-#: What a row takes on disk beyond its record, in bytes (b-tree cell, number, time, checksum), rounded up.
-ROW_BYTES = 40
+__all__ = ["Damaged", "Store"]
 
 #: Marks the file as recado's ("reca"), so that no other SQLite file is taken for a spool.
 APPLICATION_ID = 0x72656361
@@ -27,49 +32,22 @@ APPLICATION_ID = 0x72656361
 #: Layout of the tables; a file of another layout is not touched.
 LAYOUT = 1
 
+#: Beyond so many layouts a number is a flipped bit.
+LAYOUTS = 1_000
+
 #: Longest wait for another process that looks into the file, in seconds.
 BUSY_S = 5.0
 
-#: States of a row: it waits for Kafka, or Kafka refused it and it waits for a person.
-WAITING, REFUSED = 0, 1
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS topics(number INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL);
-CREATE TABLE IF NOT EXISTS records(seq INTEGER PRIMARY KEY, state INTEGER NOT NULL, kept_ms INTEGER NOT NULL,
-    crc INTEGER NOT NULL, body BLOB NOT NULL, reason TEXT);
-CREATE INDEX IF NOT EXISTS refused ON records(seq) WHERE state > 0;
-"""
-
-_encode = msgspec.msgpack.encode
-_decode = msgspec.msgpack.Decoder(Outgoing).decode
+_TABLES = (
+    "CREATE TABLE topics(number INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL)",
+    """CREATE TABLE records(seq INTEGER PRIMARY KEY, state INTEGER NOT NULL, kept_ms INTEGER NOT NULL,
+       crc INTEGER NOT NULL, body BLOB NOT NULL, reason TEXT)""",
+    "CREATE INDEX refused ON records(seq) WHERE state > 0",
+)
 
 
-class Row(NamedTuple):
-    """One record in the spool. ``kept_ms`` is when it was accepted, in milliseconds since the epoch."""
-
-    seq: int
-    record: Outgoing
-    kept_ms: int
-    state: int = WAITING
-    reason: str = ""
-
-
-class Unreadable(NamedTuple):
-    """A row whose bytes are not those that were written."""
-
-    seq: int
-
-
-class Extent(NamedTuple):
-    """What is waiting of one topic: rows and bytes, the lowest and highest row number, the oldest row's time."""
-
-    topic: str
-    number: int
-    rows: int
-    size_bytes: int
-    lowest: int
-    highest: int
-    oldest_ms: int
+class Damaged(sqlite3.DatabaseError):
+    """The file is not what was written."""
 
 
 class Store:
@@ -80,37 +58,86 @@ class Store:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self.reserve = Reserve(path)
         mode = "ro" if read_only else "rwc"
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
+        self._topics: dict[str, int] = {}
+        #: Topics that the transaction under way has added.
+        self._fresh: list[str] = []
         if read_only:
             return
-        self._check_layout()
+        try:
+            self._open()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self) -> None:
+        is_new = self._check_layout()
         self._db.execute("PRAGMA journal_mode=WAL")
         # Every commit is synced to the disk: what was answered 202 survives a cut of the power, too.
         self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_TABLES)
-        self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version={LAYOUT}")
-        self._topics: dict[str, int] = {name: number for number, name in self._db.execute("SELECT * FROM topics")}
+        if is_new:  # else nothing is written: a spool on a full disk opens, and empties
+            self._db.execute("BEGIN IMMEDIATE")
+            for statement in _TABLES:
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version={LAYOUT}")
+            self._db.execute("COMMIT")
+        self._topics = {name: number for number, name in self._db.execute("SELECT number, name FROM topics")}
+        status = os.stat(self.path)
+        self._inode = (status.st_dev, status.st_ino)
 
-    def _check_layout(self) -> None:
+    def _check_layout(self) -> bool:
+        """Tell whether the file is new. Raises Damaged, or SpoolFailed where a later recado has written it."""
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (layout,) = self._db.execute("PRAGMA user_version").fetchone()
+        if application == APPLICATION_ID and LAYOUT < layout < LAYOUTS:
+            raise SpoolFailed(f"{self.path} was written by a later version of recado, which must empty it.")
         if (application, layout) not in ((0, 0), (APPLICATION_ID, LAYOUT)):
-            raise sqlite3.DatabaseError(f"{self.path} is not a spool of this version of recado")
+            raise Damaged(f"{self.path} is not a spool of recado")
+        return bool(application == 0)
+
+    def check(self) -> None:
+        """Raise sqlite3.DatabaseError where the file is not whole. Reads all of it: a second or two per gigabyte."""
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise Damaged(f"{self.path}: {found}")
+        lost = "SELECT 1 FROM records WHERE seq >> ? NOT IN (SELECT number FROM topics) LIMIT 1"
+        if self._db.execute(lost, (TOPIC_BITS,)).fetchone() is not None:
+            raise Damaged(f"{self.path}: rows of a topic that nobody knows")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is written inside becomes durable together at the end, or nothing of it."""
+        self._fresh = []
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._check_there()
             self._db.execute("COMMIT")
         except BaseException:
+            for topic in self._fresh:
+                self._topics.pop(topic, None)
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+    def _check_there(self) -> None:
+        """What is written to a file that somebody deleted is kept nowhere."""
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            raise sqlite3.OperationalError(f"{self.path} is gone; restart the gateway") from None
+        except OSError as error:
+            raise sqlite3.OperationalError(f"{self.path}: {error.strerror}") from error
+        if (status.st_dev, status.st_ino) != self._inode:
+            raise sqlite3.OperationalError(f"{self.path} is another file now; restart the gateway")
+
+    def touch(self) -> None:
+        """Write a little, to see whether that works. Inside a transaction."""
+        self._db.execute(f"PRAGMA user_version={LAYOUT}")
 
     def topic_number(self, topic: str) -> int:
         """The number of a topic's rows. Inside a transaction, since a new topic is written down."""
@@ -119,11 +146,8 @@ class Store:
             number = max(self._topics.values(), default=0) + 1
             self._db.execute("INSERT INTO topics VALUES(?, ?)", (number, topic))
             self._topics[topic] = number
+            self._fresh.append(topic)
         return number
-
-    def forget_new_topics(self) -> None:
-        """Know again only the topics on disk, after a transaction that failed."""
-        self._topics = {name: number for number, name in self._db.execute("SELECT * FROM topics")}
 
     def add(self, rows: Sequence[tuple[int, bytes]], kept_ms: int) -> None:
         """Write rows: (row number, encoded record)."""
@@ -137,6 +161,19 @@ class Store:
         """Remove the rows of each range (first, last)."""
         self._db.executemany("DELETE FROM records WHERE seq BETWEEN ? AND ?", ranges)
 
+    def append(self, rows: Iterable[Saved], *, max_rows: int = 5_000, max_bytes: int = 16 * 1024 * 1024) -> int:
+        """Take in rows of another file after those of their topics, many in each commit; return how many."""
+        added, rows = 0, iter(rows)
+        while batch := _batch(rows, max_rows, max_bytes):
+            with self.transaction():
+                for (record, kept_ms, state, reason), body in batch:
+                    row = self.highest(self.topic_number(record.topic)) + 1
+                    self.add([(row, body)], kept_ms)
+                    if state != WAITING:
+                        self.refuse([(row, reason)])
+            added += len(batch)
+        return added
+
     def refuse(self, refused: Iterable[tuple[int, str]]) -> None:
         """Set aside rows that Kafka refused for good, with its words; they wait for a person."""
         self._db.executemany(
@@ -147,19 +184,29 @@ class Store:
         """Let rows that were set aside wait for Kafka again."""
         self._db.executemany("UPDATE records SET state = 0, reason = NULL WHERE seq = ?", [(seq,) for seq in seqs])
 
-    def read(self, number: int, after: int, limit: int) -> list[Row | Unreadable]:
-        """The next waiting rows of a topic's number after a row number, in order."""
+    def read(self, number: int, after: int, limit: int, max_bytes: int) -> list[Row | Unreadable]:
+        """The next waiting rows of a topic's number after a row number, in order: up to ``limit``, about ``max_bytes``.
+
+        At least one, if there is one.
+        """
         found = self._db.execute(
             "SELECT seq, crc, body, kept_ms FROM records WHERE seq > ? AND seq < ? AND state = 0 ORDER BY seq LIMIT ?",
             (max(after, number << TOPIC_BITS), (number + 1) << TOPIC_BITS, limit),
-        ).fetchall()
-        return [
-            Row(seq, _decode(body), kept_ms) if zlib.crc32(body) == crc else Unreadable(seq)
-            for seq, crc, body, kept_ms in found
-        ]
+        )
+        rows: list[Row | Unreadable] = []
+        try:
+            for seq, crc, body, kept_ms in found:
+                record = decoded(crc, body)
+                rows.append(Unreadable(seq) if record is None else Row(seq, record, kept_ms))
+                max_bytes -= len(body)
+                if max_bytes <= 0:
+                    break
+        finally:
+            found.close()
+        return rows
 
     def extents(self) -> list[Extent]:
-        """What waits, by topic. Reads every page of the file: a second per million rows or so."""
+        """What waits, by topic. Looks at every row: a second per million or so."""
         found = self._db.execute(
             """SELECT t.name, t.number, count(*), sum(length(r.body)), min(r.seq), max(r.seq), min(r.kept_ms)
                FROM records r JOIN topics t ON t.number = r.seq >> ?1 WHERE r.state = 0 GROUP BY r.seq >> ?1""",
@@ -173,19 +220,19 @@ class Store:
         (found,) = self._db.execute("SELECT max(seq) FROM records WHERE seq > ? AND seq < ?", (low, high)).fetchone()
         return found if found is not None else low
 
-    def refused(self) -> int:
-        """How many rows wait for a person."""
-        (count,) = self._db.execute("SELECT count(*) FROM records WHERE state > 0").fetchone()
-        return int(count)
+    def refused(self) -> tuple[int, int]:
+        """How many rows wait for a person, and about their bytes."""
+        query = "SELECT count(*), coalesce(sum(length(body)), 0) FROM records WHERE state > 0"
+        count, size_bytes = self._db.execute(query).fetchone()
+        return count, size_bytes + count * ROW_BYTES
 
-    def rows(self) -> Iterator[Row | Unreadable]:
-        """Every row, waiting or refused, topic by topic in order."""
-        query = "SELECT seq, crc, body, kept_ms, state, reason FROM records ORDER BY seq"
-        for seq, crc, body, kept_ms, state, reason in self._db.execute(query):
-            if zlib.crc32(body) != crc:
-                yield Unreadable(seq)
-            else:
-                yield Row(seq, _decode(body), kept_ms, state, reason or "")
+    def rows(self, *, number: int | None = None, refused_only: bool = False) -> Iterator[Row | Unreadable]:
+        """Every row, waiting or refused, topic by topic in order; or that of one row number, or those refused."""
+        query = """SELECT seq, crc, body, kept_ms, state, reason FROM records
+                   WHERE (?1 IS NULL OR seq = ?1) AND state >= ?2 ORDER BY seq"""
+        for seq, crc, body, kept_ms, state, reason in self._db.execute(query, (number, int(refused_only))):
+            record = decoded(crc, body)
+            yield Unreadable(seq) if record is None else Row(seq, record, kept_ms, state, reason or "")
 
     def changes(self) -> int:
         """A number that changes when another process has written to the file."""
@@ -199,11 +246,20 @@ class Store:
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def tidy(self) -> None:
+        """Carry the log into the file, after the disk was full, and take the reserve again."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.reserve.fill()
+
     def close(self) -> None:
         """Close the connection."""
         self._db.close()
 
 
-def encoded(record: Outgoing) -> bytes:
-    """The bytes of a record as the spool keeps them."""
-    return _encode(record)
+def _batch(rows: Iterator[Saved], max_rows: int, max_bytes: int) -> list[tuple[Saved, bytes]]:
+    batch: list[tuple[Saved, bytes]] = []
+    while len(batch) < max_rows and max_bytes > 0 and (row := next(rows, None)) is not None:
+        body = encoded(row[0])
+        max_bytes -= len(body)
+        batch.append((row, body))
+    return batch

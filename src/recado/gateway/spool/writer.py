@@ -16,7 +16,8 @@ import structlog
 from recado.errors import RecadoError, SpoolFailed, SpoolFull
 from recado.gateway.spool.keeping import Keeping
 from recado.gateway.spool.ranges import ranges
-from recado.gateway.spool.store import Store, encoded
+from recado.gateway.spool.row import encoded
+from recado.gateway.spool.store import Store
 from recado.record import Outgoing
 
 __all__ = ["Listener", "Writer"]
@@ -32,6 +33,9 @@ COMMIT_RECORDS = 5_000
 #: Rest after a commit that failed, in seconds.
 RETRY_S = 0.25
 
+#: So often it looks whether a person has dealt with what was refused, in seconds.
+LOOK_S = 1.0
+
 
 class Listener(Protocol):
     """What the writer tells, each on its own thread, after the commit."""
@@ -40,6 +44,9 @@ class Listener(Protocol):
     def on_struck(self, rows: list[int]) -> None: ...
     def on_failed(self, keeping: Keeping, error: RecadoError) -> None: ...
     def on_trouble(self, error: sqlite3.Error | None) -> None: ...
+    def on_changed(self) -> None: ...
+
+    refused: int
 
 
 class Writer:
@@ -51,6 +58,11 @@ class Writer:
         self._now_ms = now_ms
         self._queue: SimpleQueue[Keeping | None] = SimpleQueue()
         self._struck: deque[int] = deque()
+        #: Somebody has woken the writer for strike-outs, and it has not taken them yet.
+        self._is_called = False
+        #: Why the last commit failed: whether the disk can be written again must be tried.
+        self._error: sqlite3.Error | None = None
+        self._changes = store.changes()
         self._refused: deque[tuple[int, str]] = deque()
         self._next: dict[int, int] = {}
         self._closing = threading.Event()
@@ -64,7 +76,8 @@ class Writer:
     def strike(self, row: int) -> None:
         """The row is in Kafka."""
         self._struck.append(row)
-        if len(self._struck) == 1:
+        if not self._is_called:  # once for many; two threads that meet here wake it twice, never not at all
+            self._is_called = True
             self._queue.put(None)
 
     def refuse(self, row: int, why: str) -> None:
@@ -92,7 +105,7 @@ class Writer:
 
     def _gather(self) -> list[Keeping]:
         """What goes into the next commit; waits until there is something."""
-        first = self._queue.get()
+        first = self._next_or_none()
         if first is None and not self._closing.is_set():
             try:
                 first = self._queue.get(timeout=STRIKE_S)
@@ -110,7 +123,29 @@ class Writer:
             except Empty:
                 return keepings
 
+    def _next_or_none(self) -> Keeping | None:
+        while True:
+            try:
+                return self._queue.get(timeout=LOOK_S if self._listener.refused else None)
+            except Empty:
+                self._look()
+
+    def _look(self) -> None:
+        """Notice what a person has done to the file."""
+        try:
+            changes = self._store.changes()
+            if changes != self._changes:
+                self._listener.on_changed()
+                self._changes = changes
+        except sqlite3.Error as error:  # the next commit will say so
+            log.info("spool not looked at", path=str(self._store.path), error=str(error))
+
     def _commit(self, keepings: list[Keeping]) -> bool:
+        # After a failure first what makes room: the reserve is not for what comes in.
+        if self._error is not None and keepings and not self._commit([]):
+            self._fail(keepings, self._error)
+            return False
+        self._is_called = False
         struck = [self._struck.popleft() for _ in range(len(self._struck))]
         refused = [self._refused.popleft() for _ in range(len(self._refused))]
         kept_ms = self._now_ms()
@@ -121,20 +156,33 @@ class Writer:
                 self._store.refuse(refused)
                 for keeping in keepings:
                     self._write(keeping, kept_ms)
+                if self._error is not None:
+                    self._store.touch()
         except sqlite3.Error as error:
             self._next = numbers
-            self._store.forget_new_topics()
+            self._error = error
+            if _is_full(error):
+                self._store.reserve.spend()
             self._struck.extendleft(reversed(struck))
             self._refused.extendleft(reversed(refused))
             self._fail(keepings, error)
             self._queue.put(None)
             return False
+        if self._error is not None:
+            self._recovered()
         self._listener.on_trouble(None)
         if struck or refused:
             self._listener.on_struck(struck + [row for row, _ in refused])
         for keeping in keepings:
             self._listener.on_kept(keeping, kept_ms)
         return True
+
+    def _recovered(self) -> None:
+        self._error = None
+        try:
+            self._store.tidy()
+        except (OSError, sqlite3.Error) as error:  # the next commit will say so, if it matters
+            log.info("spool not tidied", path=str(self._store.path), error=str(error))
 
     def _write(self, keeping: Keeping, kept_ms: int) -> None:
         records = keeping.delivery.records
@@ -155,12 +203,17 @@ class Writer:
 
     def _fail(self, keepings: list[Keeping], error: sqlite3.Error) -> None:
         self._listener.on_trouble(error)
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        if _is_full(error):
             failure: RecadoError = SpoolFull("The disk of the spool is full, so nothing was accepted.")
         else:
             failure = SpoolFailed(f"The spool cannot be written ({error}), so nothing was accepted.")
         for keeping in keepings:
             self._listener.on_failed(keeping, failure)
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    # What the sqlite3 module raises by itself has no code.
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def stamped(record: Outgoing, now_ms: int) -> Outgoing:

@@ -1,0 +1,72 @@
+"""A broker that hangs, a gateway that is killed, on a real Kafka: an independent reader finds all that was accepted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from contextlib import contextmanager
+
+from tests.conftest import make_topic
+from tests.kafka_fixture import start_kafka
+from tests.programs import eventually, gateway, read_all
+
+start = contextmanager(gateway)
+
+
+def post(port: int, path: str, payload: object = None, **headers: str) -> tuple[int, dict]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}",
+        json.dumps(payload).encode(),
+        {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_a_hanging_broker_and_a_killed_gateway_lose_nothing_and_keep_the_order(tmp_path):
+    with start_kafka(tmp_path / "kafka") as kafka:
+        topic = make_topic(kafka.bootstrap_servers, 3, {})
+        accepted: list[tuple[str, str]] = []
+
+        def send(port: int, number: int) -> int:
+            key = f"k{number % 5}"
+            body = {"message": f"{number}", "key": key, "id": f"id-{number}"}
+            status, _ = post(port, "/send", body, Prefer="wait=1")
+            assert status in (200, 202), status
+            accepted.append((key, f"id-{number}"))
+            return status
+
+        with start(kafka.bootstrap_servers, tmp_path, RECADO_TOPIC=topic) as (program, port):
+            assert {send(port, number) for number in range(20)} == {200}
+            kafka.pause(1)
+            began = time.monotonic()
+            assert send(port, 20) == 202  # it waited for its second
+            assert time.monotonic() - began < 3
+            ready = f"http://127.0.0.1:{port}/health/ready"
+            eventually(lambda: b"kafka-unreachable" in urllib.request.urlopen(ready, timeout=5).read())
+            began = time.monotonic()
+            assert {send(port, number) for number in range(21, 121)} == {202}
+            assert time.monotonic() - began < 10  # a hundred, none of which waited for Kafka
+            program.process.send_signal(signal.SIGKILL)
+            program.process.wait(10)
+        with start(kafka.bootstrap_servers, tmp_path, RECADO_TOPIC=topic) as (program, port):
+            assert send(port, 121) == 202  # Kafka still hangs; the topic is remembered
+            kafka.resume(1)
+            eventually(lambda: post(port, "/flush?timeout=20")[0] == 200, within_s=60, why=lambda: program.log)
+            send(port, 122)
+            assert program.stop() == 0, program.log
+        found: dict[str, list[str]] = defaultdict(list)
+        for message in read_all(kafka.bootstrap_servers, topic):
+            found[message.key().decode()].append(dict(message.headers())["recado-id"].decode())
+        for key in found:
+            first_of_each = list(dict.fromkeys(found[key]))
+            assert first_of_each == [id_ for sent_key, id_ in accepted if sent_key == key]
+        copies = sum(map(len, found.values())) - len(accepted)
+        assert copies <= 1  # the one that Kafka had been given before the kill
