@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from recado.errors import RecordTooLarge, UnknownTopic
+from recado.errors import DeliveryFailed, RecordTooLarge, UnknownTopic
 from recado.kafka.abstract import Producer
 from recado.kafka.config import producer_config
 from recado.kafka.delivery import Delivery, Summary
@@ -120,7 +120,7 @@ def test_what_cannot_be_sent_fails_alone(cluster):
     cluster.producer.send(delivery)
     done.wait()
     kinds = [type(fate) for fate in delivery.fates]
-    assert kinds == [tuple, UnknownTopic, RecordTooLarge, UnknownTopic, tuple]
+    assert kinds == [tuple, UnknownTopic, RecordTooLarge, DeliveryFailed, tuple]
     assert [value for *_, value in cluster.stored(topic)] == [b"good", b"good too"]
 
 
@@ -129,7 +129,7 @@ def test_a_summary_remembers_only_what_failed(cluster):
     summary = Summary(outgoing(topic, b"a", b"x" * (LARGEST + 1), b"c"), done)
     cluster.producer.send(summary)
     done.wait()
-    assert summary.delivered() == 2
+    assert summary.undelivered() == [1]
     assert {index: type(error) for index, error in summary.failures.items()} == {1: RecordTooLarge}
 
 

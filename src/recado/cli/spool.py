@@ -48,7 +48,7 @@ def spool() -> None:
       recado spool show ID
       recado spool discard ID
       recado spool forward --refused
-    """  # noqa: D301 - the backspace itself is click's sign for "leave these lines as they are"
+    """
 
 
 @spool.command("list")

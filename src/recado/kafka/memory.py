@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 
-from recado.errors import UnknownTopic
+from recado.errors import DeliveryFailed, UnknownTopic
 from recado.kafka.abstract import Committed, Message
 from recado.kafka.delivery import Position
 from recado.kafka.memory_group import MemoryConsumer, MemoryGroup
@@ -133,7 +133,7 @@ class MemoryKafka:
             return dict(self._counts)
 
     def append(self, record: Outgoing) -> Position:
-        """Store one record now. Raises UnknownTopic."""
+        """Store one record now. Raises UnknownTopic, DeliveryFailed."""
         with self.changed:
             partition = self._partition_of(record)
             stored = self.logs[TopicPartition(record.topic, partition)]
@@ -189,9 +189,11 @@ class MemoryKafka:
 
     def _partition_of(self, record: Outgoing) -> int:
         count = self._counts.get(record.topic, 0)
-        if not 0 <= record.partition < count and (record.partition != -1 or not count):
-            name = f"topic {record.topic}" if not count else f"topic {record.topic} partition {record.partition}"
-            raise UnknownTopic(f"{name}: unknown. Create it with: recado kafka topics --create --topic {record.topic}")
+        if not count:
+            hint = f"Create it with: recado kafka topics --create --topic {record.topic}"
+            raise UnknownTopic(f"topic {record.topic}: unknown. {hint}")
+        if not -1 <= record.partition < count:
+            raise DeliveryFailed(f"topic {record.topic}: unknown partition {record.partition}. It was refused.")
         if record.partition >= 0:
             return record.partition
         if record.key:  # librdkafka's default partitioner; an empty key goes anywhere there, too

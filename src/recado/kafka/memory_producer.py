@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from recado.errors import Backpressure, RecadoError, RecordTooLarge, UnknownTopic
+from recado.errors import Backpressure, DeliveryFailed, RecadoError, RecordTooLarge, UnknownTopic
 from recado.kafka.delivery import Delivery, Position
 from recado.record import Outgoing
 
@@ -130,5 +130,5 @@ class MemoryProducer:
             return RecordTooLarge(f"topic {record.topic}: the record is too large.")
         try:
             return self._kafka.append(record)
-        except UnknownTopic as error:
+        except (UnknownTopic, DeliveryFailed) as error:
             return error
