@@ -25,7 +25,7 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "before the commit": (Store, "_check_there", "before"),
     "after the commit": (Spool, "on_kept", "before"),
     "before the answer": (Spool, "on_kept", "after"),
-    "before the report": (Spool, "on_fate", "before"),
+    "before the report": (Spool, "on_delivered", "before"),
     "before the strike-out": (Writer, "strike", "before"),
     "strike-out asked for": (Writer, "strike", "after"),
     "after the strike-out": (Spool, "on_struck", "before"),

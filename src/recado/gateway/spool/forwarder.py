@@ -44,6 +44,9 @@ REST_S = 0.25
 #: What Kafka says for good: it looked at the record and will never take it. All else may be over tomorrow.
 FINAL = (RecordTooLarge, DeliveryFailed)
 
+#: Good reports of a backlog that the spool is told of at once: one lock for many. Smaller batches are told row by row.
+TELL_ROWS = 200
+
 #: Bytes of records read from the disk at a time, about.
 READ_BYTES = 4 * 1024 * 1024
 
@@ -55,14 +58,16 @@ class Listener(Protocol):
 
     def lines(self) -> list[Line]: ...
     def close_if_over(self, line: Line) -> None: ...
-    def on_fate(self, line: Line, row: int, fate: Position | RecadoError) -> None: ...
+    def is_awaited(self) -> bool: ...
+    def on_delivered(self, line: Line, rows: Sequence[tuple[int, Position]]) -> None: ...
+    def on_error(self, line: Line, row: int, error: RecadoError) -> None: ...
     def on_unreadable(self, line: Line, row: int) -> None: ...
 
 
 class _Sent(Delivery):
     """A batch of rows on its way; the spool is told of each."""
 
-    __slots__ = ("_forwarder", "line", "rows", "weights")
+    __slots__ = ("_done", "_forwarder", "_left", "line", "rows", "weights")
 
     def __init__(self, forwarder: Forwarder, line: Line, rows: Sequence[Row]) -> None:
         now_ms = time.time_ns() // 1_000_000
@@ -72,10 +77,23 @@ class _Sent(Delivery):
         self.line = line
         self.rows = [row.seq for row in rows]
         self.weights = [weight(row.record) for row in rows]
+        self._left = len(rows)
+        self._done: list[tuple[int, Position]] = []
 
     def settle(self, index: int, fate: Position | RecadoError) -> None:
-        """Tell the spool of one row."""
-        self._forwarder.settled(self.line, self.rows[index], self.weights[index], fate)
+        """Tell the spool of one row, or of many good ones at once while nobody waits for them."""
+        self._left -= 1
+        if isinstance(fate, tuple):
+            self._done.append((index, fate))
+            is_few = self._left and len(self._done) < TELL_ROWS < len(self.rows)
+            if is_few and not self._forwarder.is_awaited():
+                return
+        if self._done:
+            done, self._done = self._done, []
+            rows = [(self.rows[each], position) for each, position in done]
+            self._forwarder.delivered(self.line, rows, sum(self.weights[each] for each, _ in done))
+        if not isinstance(fate, tuple):
+            self._forwarder.failed(self.line, self.rows[index], self.weights[index], fate)
 
 
 class Forwarder:
@@ -102,15 +120,28 @@ class Forwarder:
         """There are new rows."""
         self._wake.set()
 
-    def settled(self, line: Line, row: int, size_bytes: int, fate: Position | RecadoError) -> None:
-        """One report, on the producer's thread."""
-        self._spool.on_fate(line, row, fate)
+    def is_awaited(self) -> bool:
+        """Tell whether requests wait for reports of rows."""
+        return self._spool.is_awaited()
+
+    def delivered(self, line: Line, rows: Sequence[tuple[int, Position]], size_bytes: int) -> None:
+        """Good reports, on the producer's thread."""
+        self._spool.on_delivered(line, rows)
         with self._spool.lock:
             self._bytes -= size_bytes
-            if isinstance(fate, tuple):
-                line.held_why = ""
-            elif not isinstance(fate, FINAL):
-                self._hold(line, fate)
+            line.held_why = ""
+        self._go_on(line)
+
+    def failed(self, line: Line, row: int, size_bytes: int, error: RecadoError) -> None:
+        """A bad report, on the producer's thread."""
+        self._spool.on_error(line, row, error)
+        with self._spool.lock:
+            self._bytes -= size_bytes
+            if not isinstance(error, FINAL):
+                self._hold(line, error)
+        self._go_on(line)
+
+    def _go_on(self, line: Line) -> None:
         if not line.in_flight or self._bytes < WINDOW_BYTES // 2:
             self._wake.set()
 

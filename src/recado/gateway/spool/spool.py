@@ -183,24 +183,37 @@ class Spool(Lines):
 
     # --- what the forwarder tells ------------------------------------------------------------------------------
 
-    def on_fate(self, line: Line, row: int, fate: Position | RecadoError) -> None:
-        """A report for a row that the forwarder sent."""
-        if isinstance(fate, RecadoError) and not isinstance(fate, FINAL):
+    def is_awaited(self) -> bool:
+        """Tell whether requests wait for reports of rows."""
+        return bool(self._waiting)
+
+    def on_delivered(self, line: Line, rows: Sequence[tuple[int, Position]]) -> None:
+        """Reports for rows that the forwarder sent: Kafka has them."""
+        with self.lock:
+            # Under the lock, so that a request that is answered at this moment sees it or is told "accepted".
+            for row, position in rows if self._waiting else ():
+                waiter = self._waiting.pop(row, None)
+                if waiter is not None:
+                    waiter[0].settle(waiter[1], position)
+            struck = [row for row, _ in rows if self.finish(line, row) is not None]
+            self.forwarded += len(rows)
+        metrics.SPOOL_FORWARDED.add((line.topic,), len(rows))
+        self._writer.strike(struck)
+
+    def on_error(self, line: Line, row: int, error: RecadoError) -> None:
+        """A report for a row that the forwarder sent: Kafka does not have it, or nobody knows."""
+        if not isinstance(error, FINAL):
             with self.lock:
                 line.failed(row)
             return
         with self.lock:
             waiter = self._waiting.pop(row, None)
-            # Under the lock, so that a request that is answered at this moment sees it or is told "accepted".
             if waiter is not None:
-                waiter[0].settle(waiter[1], fate)
-        if isinstance(fate, tuple):
-            self.forwarded += 1
-            metrics.SPOOL_FORWARDED.add((line.topic,))
-        elif waiter is None:
-            self._refuse(line, row, str(fate))
-            return
-        self._strike(line, row)
+                waiter[0].settle(waiter[1], error)
+        if waiter is None:
+            self._refuse(line, row, str(error))
+        else:
+            self._strike(line, row)  # its sender was told
 
     def on_unreadable(self, line: Line, row: int) -> None:
         """A row whose checksum does not fit its bytes."""
@@ -227,7 +240,7 @@ class Spool(Lines):
 
     def _strike(self, line: Line, row: int) -> None:
         if self.finish(line, row) is not None:
-            self._writer.strike(row)
+            self._writer.strike([row])
 
     def _refuse(self, line: Line, row: int, why: str) -> None:
         if self.refuse(line, row):

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -73,9 +73,9 @@ class Writer:
         """Write the records down; the keeping is told."""
         self._queue.put(keeping)
 
-    def strike(self, row: int) -> None:
-        """The row is in Kafka."""
-        self._struck.append(row)
+    def strike(self, rows: Sequence[int]) -> None:
+        """These rows are in Kafka."""
+        self._struck.extend(rows)
         if not self._is_called:  # once for many; two threads that meet here wake it twice, never not at all
             self._is_called = True
             self._queue.put(None)
