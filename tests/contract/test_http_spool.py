@@ -358,3 +358,14 @@ def test_a_folder_that_cannot_be_used_is_told_by_ready_and_by_send(kind, tmp_pat
         assert (answer.status, answer.json["reasons"][0]["code"]) == (503, "spool-failed")
         assert http.send({"message": 1}).status == 503
         assert http.kafka.produced == []
+
+
+@pytest.mark.parametrize("kind", ["flask", "asgi"])
+def test_a_gateway_that_never_saw_its_kafka_is_not_ready_and_accepts_nothing(kind, tmp_path):
+    with gate(kind, spool=True, data_dir=tmp_path) as http:
+        http.kafka.reachable = False
+        http.kafka.known.clear()
+        ready = http.request("GET", "/health/ready")
+        assert (ready.status, ready.json["reasons"][0]["code"]) == (503, "kafka-unreachable")
+        refused = http.send({"message": 1})
+        assert (refused.status, refused.json["code"]) == (503, "kafka-unreachable")

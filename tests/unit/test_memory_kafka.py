@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from recado.errors import Backpressure, RecordTooLarge, UnknownTopic
+from recado.errors import Backpressure, DeliveryFailed, RecordTooLarge, UnknownTopic
 from recado.kafka.abstract import Committed
 from recado.kafka.delivery import Delivery
 from recado.kafka.memory import MemoryKafka, MemoryProducer
@@ -42,11 +42,11 @@ def test_equal_keys_go_to_one_partition_and_a_named_partition_is_obeyed():
     assert len({kafka.append(record())[0] for _ in range(16)}) == 8
 
 
-@pytest.mark.parametrize("wrong", [record("nowhere"), record(partition=9)])
-def test_what_does_not_exist_is_reported(wrong):
+@pytest.mark.parametrize(("wrong", "error"), [(record("nowhere"), UnknownTopic), (record(partition=9), DeliveryFailed)])
+def test_what_does_not_exist_is_reported(wrong, error):
     delivery = send(MemoryKafka({"orders": 1}).producer(), wrong)
     eventually(lambda: delivery.outstanding == 0)
-    assert isinstance(delivery.fates[0], UnknownTopic)
+    assert isinstance(delivery.fates[0], error)
 
 
 def test_too_large_and_too_many_are_reported_not_raised():

@@ -134,8 +134,9 @@ class Gateway:
         if not intake.topics.reachable:
             detail = f"No Kafka broker answers at {self.settings.bootstrap_servers}."
             reasons.append({"code": "kafka-unreachable", "detail": detail})
-            # With a spool requests are still welcome: taking them is what it is for.
-            refusing |= spool is None
+            # With a spool requests are still welcome: taking them is what it is for. Only a gateway that never saw its
+            # Kafka knows no topic that it could take them for.
+            refusing |= not isinstance(intake.topics, RememberedTopics) or intake.topics.is_blank
         if spool is not None and (trouble := spool.why_not()):
             reasons.append({"code": "spool", "detail": trouble})
             refusing = True

@@ -121,6 +121,7 @@ class MemoryKafka:
         """Delete a topic, and the groups' offsets with it as a broker does, and create it anew, empty."""
         with self.changed:
             self.topic_ids[name] += 1
+            self._counts.pop(name)
             for where in [where for where in self.logs if where.topic == name]:
                 del self.logs[where]
                 for group in self._groups.values():
