@@ -25,7 +25,6 @@ def _optional(schema: dict[str, Any]) -> dict[str, Any]:
 
 def schemas(topic: str) -> dict[str, Any]:
     """Every schema by its name; ``topic`` is the default one."""
-    place = {"id": TEXT, "topic": TOPIC, "partition": COUNT, "offset": COUNT, "timestamp": COUNT}
     return {
         "Record": {
             **_object(
@@ -44,6 +43,29 @@ def schemas(topic: str) -> dict[str, Any]:
             ),
             "additionalProperties": False,
         },
+        **_fates(),
+        "Flushed": _object(
+            ["status", "delivered", "pending"], status={"const": "flushed"}, delivered=COUNT, pending=COUNT
+        ),
+        "Ready": _object(["status", "reasons"], status=TEXT, reasons={"type": "array", "items": {"type": "object"}}),
+        "Problem": _object(
+            ["title", "status", "detail", "code"],
+            type=TEXT,
+            title=TEXT,
+            status={"type": "integer"},
+            detail=TEXT,
+            code=TEXT,
+            field=TEXT,
+            line=COUNT,
+            index=COUNT,
+        ),
+    }
+
+
+def _fates() -> dict[str, Any]:
+    """What became of one record, and of many."""
+    place = {"id": TEXT, "topic": TOPIC, "partition": COUNT, "offset": COUNT, "timestamp": COUNT}
+    return {
         "Delivered": _object([*place, "status"], status={"const": "delivered"}, **place),
         "Accepted": _object(
             ["status", "id", "topic"],
@@ -61,24 +83,9 @@ def schemas(topic: str) -> dict[str, Any]:
             detail=TEXT,
         ),
         "Summary": _object(
-            ["status", "records", "delivered", "failed", "unknown"],
+            ["status", "records", "delivered", "accepted", "failed", "unknown"],
             status={"enum": ["delivered", "accepted", "failed", "unknown", "mixed"]},
             **dict.fromkeys(["records", "delivered", "accepted", "failed", "unknown"], COUNT),
             errors={"type": "array", "items": _object(["code", "detail", "records"])},
-        ),
-        "Flushed": _object(
-            ["status", "delivered", "pending"], status={"const": "flushed"}, delivered=COUNT, pending=COUNT
-        ),
-        "Ready": _object(["status", "reasons"], status=TEXT, reasons={"type": "array", "items": {"type": "object"}}),
-        "Problem": _object(
-            ["title", "status", "detail", "code"],
-            type=TEXT,
-            title=TEXT,
-            status={"type": "integer"},
-            detail=TEXT,
-            code=TEXT,
-            field=TEXT,
-            line=COUNT,
-            index=COUNT,
         ),
     }

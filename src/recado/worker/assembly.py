@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from recado.kafka.abstract import Consumer
 from recado.settings import Settings
@@ -69,18 +69,11 @@ def assemble(
     """Wire one worker."""
     clock = time.monotonic
     returned: deque[Run] = deque()
-    runners: dict[str, Runner] = {
-        handler.name + str(number): (TaskRunner if handler.is_async else ThreadRunner)(handler, returned)
-        for number, handler in enumerate(handlers.all)
-    }
-    by_handler = {id(runner.handler): runner for runner in runners.values()}
-
-    def find(topic: str) -> Runner | None:
-        handler = handlers.find(topic, settings.topic)
-        return None if handler is None else by_handler[id(handler)]
-
+    runners: list[Runner] = [
+        (TaskRunner if handler.is_async else ThreadRunner)(handler, returned) for handler in handlers.all
+    ]
     delays = Delays()
-    holdings = Holdings(group=group, runners=list(runners.values()), find=find)
+    holdings = Holdings(group=group, runners=runners, find=_finder(handlers, settings.topic, runners))
     settlement = Settlement(holdings=holdings, returned=returned, delays=delays, clock=clock, chance=chance)
     commits = Commits(consumer=consumer, holdings=holdings, clock=clock)
     flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
@@ -116,6 +109,17 @@ def assemble(
     )
     topics = handlers.subscription(settings.topic)
     return Engine(topics=topics, consumer=consumer, holdings=holdings, loop=loop, drain=drain)
+
+
+def _finder(handlers: Handlers, default_topic: str, runners: Sequence[Runner]) -> Callable[[str], Runner | None]:
+    """The way from a topic to the runner of its handler."""
+    by_handler = {id(runner.handler): runner for runner in runners}
+
+    def find(topic: str) -> Runner | None:
+        handler = handlers.find(topic, default_topic)
+        return None if handler is None else by_handler[id(handler)]
+
+    return find
 
 
 def _poll_interval_s(settings: Settings) -> float:
