@@ -217,6 +217,7 @@ def test_a_minimal_summary_counts_what_was_accepted(http):
     assert answer.status == 207
     assert (answer.json["delivered"], answer.json["accepted"], answer.json["unknown"]) == (1, 2, 0)
     away_answer = http.lines(body, prefer="respond-async, return=minimal")
+    assert away_answer.headers["preference-applied"] == "return=minimal, respond-async"
     assert away_answer.status == 202
     assert away_answer.json == {
         "status": "accepted", "records": 3, "delivered": 0, "accepted": 3, "failed": 0, "unknown": 0,

@@ -49,8 +49,20 @@ def answer(delivery: Delivery, shape: Shape, kept: Keeping | None = None, *, bas
     ``base`` is where the routes are mounted: what was only accepted can be asked for later.
     """
     if isinstance(delivery, Summary):
-        return _summary(len(delivery.records), _missing(delivery, kept))
-    return _render(delivery.records, fates_of(delivery, kept), shape, base)
+        given = _summary(len(delivery.records), _missing(delivery, kept))
+    else:
+        given = _render(delivery.records, fates_of(delivery, kept), shape, base)
+    if kept is not None and kept.asked and kept.is_kept:
+        return _applied(given, b"respond-async")
+    return given
+
+
+def _applied(given: Answer, preference: bytes) -> Answer:
+    """Say that a preference was followed, beside those that were (RFC 7240, 3)."""
+    name = b"preference-applied"
+    said = [value for header, value in given.headers if header == name]
+    others = [pair for pair in given.headers if pair[0] != name]
+    return given._replace(headers=[*others, (name, b", ".join([*said, preference]))])
 
 
 def fates_of(delivery: Delivery, kept: Keeping | None) -> list[Fate]:
