@@ -222,7 +222,6 @@ def test_a_minimal_summary_counts_what_was_accepted(http):
     assert away_answer.json == {
         "status": "accepted", "records": 3, "delivered": 0, "accepted": 3, "failed": 0, "unknown": 0,
     }  # fmt: skip
-    assert away_answer.headers["preference-applied"] == "return=minimal"
 
 
 # --- not accepted --------------------------------------------------------------------------------------------------
