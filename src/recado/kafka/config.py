@@ -8,6 +8,11 @@ from recado.settings import Settings
 
 __all__ = ["client_config", "consumer_config", "patient_config", "producer_config"]
 
+#: A client that knows no broker any more asks the bootstrap servers again after so long. A lone broker that comes back
+#: from a pause answers for a moment that there are no brokers, and a client that hears it was measured to wait for
+#: librdkafka's default, five minutes, while others went on.
+REBOOTSTRAP_MS = 2_000
+
 #: A producer's queue holds at most so much: a stated budget, whatever the request rate.
 PRODUCER_QUEUE_KBYTES = 131_072
 
@@ -46,6 +51,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "client.id": "recado",
         # After an outage the first second counts; the default backs off to ten.
         "reconnect.backoff.max.ms": 1000,
+        "metadata.recovery.rebootstrap.trigger.ms": REBOOTSTRAP_MS,
         "socket.keepalive.enable": True,
         **settings.kafka,
     }
