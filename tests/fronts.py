@@ -50,6 +50,10 @@ class FakeKafka:
         self.known |= self.later
         return self.reachable
 
+    @property
+    def is_blank(self) -> bool:
+        return not (self.known or self.reachable)
+
     def suspect(self) -> None: ...
 
     def send(self, delivery: Delivery) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from recado.errors import RecadoError, SpoolFailed
+from recado.errors import RecadoError
 from recado.gateway.answer import Answer, answer, fates_of, problem_answer
 from recado.gateway.budget import RECORD_BYTES
 from recado.gateway.encoding import incomplete
@@ -23,6 +23,7 @@ from recado.gateway.problem import Problem
 from recado.gateway.reader import Reader, Submission
 from recado.gateway.spool.keeping import Keeping
 from recado.gateway.waiting import Waiting
+from recado.gateway.waits import FLUSH_LOOK_S, KEEP_S, LEAVING_LOOKS, LEAVING_S
 from recado.kafka.delivery import Delivery
 from recado.telemetry import metrics
 
@@ -34,18 +35,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-#: Longest wait for the disk, in seconds, on top of the wait for Kafka: an answer comes within wait + 1 s.
-KEEP_S = 0.8
-
-#: The last records of an outage leave within milliseconds: requests wait so often, so long (s), before they queue, too.
-LEAVING_LOOKS = 20
-LEAVING_S = 0.005
-
-SLOW_DISK = "The disk of the spool does not answer, so nothing was accepted."
-
-#: Rest between two looks while flushing, in seconds.
-FLUSH_LOOK_S = 0.005
 
 
 class Front:
@@ -79,7 +68,7 @@ class Front:
             await self._dispatch(scope, receive, send)
         except Exception:  # the server would say 500 and nobody would know why
             log.exception("request failed", method=scope["method"], path=scope["path"])
-            await _respond(
+            await self._respond(
                 problem_answer(Problem(500, "internal", "Internal error", "The log says more.")), send, "failed"
             )
         finally:
@@ -88,17 +77,25 @@ class Front:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
         if method == "POST" and path in self._send:
-            await _respond(await self._take(None, scope, receive), send, "send", last=self._gateway.draining)
+            await self._respond(await self._take(None, scope, receive), send, "send")
         elif method == "POST" and (topic := self._topic(path)):
-            await _respond(await self._take(topic, scope, receive), send, "send_raw", last=self._gateway.draining)
+            await self._respond(await self._take(topic, scope, receive), send, "send_raw")
         elif method == "POST" and path in self._flush:
-            await _respond(await self._flushed(scope), send, "flush", last=self._gateway.draining)
+            await self._respond(await self._flushed(scope), send, "flush")
         elif method == "GET" and path in self._live:
-            await _respond(self._gateway.live(), send, "live", last=self._gateway.draining)
+            await self._respond(self._gateway.live(), send, "live")
         elif method == "GET" and path in self._ready:
-            await _respond(self._gateway.ready(), send, "ready", last=self._gateway.draining)
+            await self._respond(self._gateway.ready(), send, "ready")
         else:
             await self._fallback(scope, receive, send)
+
+    async def _respond(self, given: Answer, send: Send, route: str) -> None:
+        metrics.GATEWAY_REQUESTS.add((route, str(given.status)))
+        headers = [*given.headers, (b"content-length", str(len(given.body)).encode())]
+        if self._gateway.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": given.status, "headers": headers})
+        await send({"type": "http.response.body", "body": given.body})
 
     def _topic(self, path: str) -> str | None:
         """The topic of ``/send/{topic}``, None for any other path."""
@@ -109,43 +106,38 @@ class Front:
 
     async def _take(self, topic: str | None, scope: Scope, receive: Receive) -> Answer:
         # One coroutine from body to answer, since each layer more is paid for with every request.
-        gateway, held = self._gateway, 0
-        budget, patience = gateway.budget, self._patience or self._begin()
+        gateway, patience = self._gateway, self._patience or self._begin()
         try:
             query = scope["query_string"].decode("latin-1")
             reader = Reader(topic, query, scope["headers"], settings=gateway.settings)
-            budget.check(reader.expected or 0)
-            task = patience.begin()
-            try:
-                while True:
-                    event = await receive()
-                    if event["type"] == "http.disconnect":
-                        raise incomplete("The connection broke off in the middle of the body.")
-                    if body := event.get("body"):
-                        reader.feed(body)
-                    if not event.get("more_body"):
-                        break
-                    patience.came(task, len(body or b""))
-                    budget.hold(reader.size - held)
-                    held = reader.size
-            except asyncio.CancelledError:
-                if patience.was_slow(task):
-                    raise too_slow() from None
-                raise
-            finally:
-                patience.end(task)
-            started = time.monotonic()
-            submission = reader.finish()
-            weight = reader.size + RECORD_BYTES * len(submission.records)
-            budget.hold(weight - held)
-            held = weight
-            delivery, kept = await self._give(submission)
-            metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
-            return answer(delivery, submission.shape, kept, base=_base(scope["path"], topic))
+            gateway.budget.check(reader.expected or 0)
+            with gateway.budget.holding() as holding:
+                task = patience.begin()
+                try:
+                    while True:
+                        event = await receive()
+                        if event["type"] == "http.disconnect":
+                            raise incomplete("The connection broke off in the middle of the body.")
+                        if body := event.get("body"):
+                            reader.feed(body)
+                        if not event.get("more_body"):
+                            break
+                        patience.came(task, len(body or b""))
+                        holding.grow(reader.size)
+                except asyncio.CancelledError:
+                    if patience.was_slow(task):
+                        raise too_slow() from None
+                    raise
+                finally:
+                    patience.end(task)
+                started = time.monotonic()
+                submission = reader.finish()
+                holding.grow(reader.size + RECORD_BYTES * len(submission.records))
+                delivery, kept = await self._give(submission)
+                metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
+                return answer(delivery, submission.shape, kept, base=_base(scope["path"], topic))
         except RecadoError as error:
             return problem_answer(Problem.of(error))
-        finally:
-            budget.release(held)
 
     async def _give(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
         intake = self._gateway.intake
@@ -219,7 +211,7 @@ class Front:
         )
         await kept
         if spool.withdraw(keeping):
-            raise keeping.error or SpoolFailed(SLOW_DISK)
+            raise keeping.failure()
         if keeping.is_kept and intake.is_worth_waiting(submission):
             await confirmed
         spool.forget(keeping)
@@ -262,12 +254,3 @@ class Front:
 def _base(path: str, topic: str | None) -> str:
     """Where the routes are mounted, from the path of a send."""
     return path[: -len("/send")] if topic is None else path[: -len("/send/") - len(topic)]
-
-
-async def _respond(given: Answer, send: Send, route: str, *, last: bool = False) -> None:
-    metrics.GATEWAY_REQUESTS.add((route, str(given.status)))
-    headers = [*given.headers, (b"content-length", str(len(given.body)).encode())]
-    if last:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": given.status, "headers": headers})
-    await send({"type": "http.response.body", "body": given.body})

@@ -8,23 +8,16 @@ from __future__ import annotations
 import threading
 import time
 
-from recado.errors import SpoolFailed
 from recado.gateway.answer import fates_of
 from recado.gateway.gateway import Gateway
 from recado.gateway.idempotency.rest import together, unsent
 from recado.gateway.intake import Intake, delivery_of
 from recado.gateway.reader import Submission
 from recado.gateway.spool.keeping import Keeping
+from recado.gateway.waits import KEEP_S, LEAVING_LOOKS, LEAVING_S, OVERDUE_S
 from recado.kafka.delivery import Delivery
 
 __all__ = ["give"]
-
-#: See ``asgi`` and ``waiting``: the same waits, in threads.
-OVERDUE_S = 0.5
-KEEP_S = 0.8
-LEAVING_LOOKS = 20
-LEAVING_S = 0.005
-SLOW_DISK = "The disk of the spool does not answer, so nothing was accepted."
 
 
 def give(gateway: Gateway, submission: Submission) -> tuple[Delivery, Keeping | None]:
@@ -97,7 +90,7 @@ def _queue(intake: Intake, submission: Submission) -> tuple[Delivery, Keeping | 
     keeping = spool.keep(delivery, records, under_way=False, asked=submission.is_async, on_end=kept.set)
     kept.wait(KEEP_S)
     if spool.withdraw(keeping):
-        raise keeping.error or SpoolFailed(SLOW_DISK)
+        raise keeping.failure()
     if keeping.is_kept and intake.is_worth_waiting(submission):
         confirmed.wait(max(0.0, deadline - time.monotonic()))
     spool.forget(keeping)

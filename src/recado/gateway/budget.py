@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from typing import Self
 
 from recado.errors import Backpressure
 
-__all__ = ["RECORD_BYTES", "Budget"]
+__all__ = ["RECORD_BYTES", "Budget", "Holding"]
 
 #: What one record takes beyond its own bytes while its request is under way: record, headers, fate, report.
 RECORD_BYTES = 600
@@ -30,7 +31,7 @@ class Budget:
             )
 
     def hold(self, size_bytes: int) -> None:
-        """Take so much more, or raise Backpressure."""
+        """Take so much more, or raise Backpressure and take nothing."""
         with self._lock:
             self.check(size_bytes)
             self.held_bytes += size_bytes
@@ -39,3 +40,28 @@ class Budget:
         """Give it back."""
         with self._lock:
             self.held_bytes -= size_bytes
+
+    def holding(self) -> Holding:
+        """One request's part, nothing yet."""
+        return Holding(self)
+
+
+class Holding:
+    """What one request holds. Use it as a context, which gives all back. Not thread-safe."""
+
+    __slots__ = ("_budget", "_size_bytes")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._size_bytes = 0
+
+    def grow(self, size_bytes: int) -> None:
+        """Hold so much from now on, or raise Backpressure."""
+        self._budget.hold(size_bytes - self._size_bytes)
+        self._size_bytes = size_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._budget.release(self._size_bytes)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 
 from recado.gateway.moment import checked_moment
 from recado.gateway.problem import invalid
 from recado.outcomes.delay import MAX_DELAY_MS, delay
 from recado.record import Outgoing
 
-__all__ = ["deferred", "wall_clock_ms"]
+__all__ = ["deferred"]
 
 #: What ``delay`` may be: one whole number and one unit. "1h30m" is 90m; two ways to write it would be one too many.
 DELAY_RULE = "a whole number and a unit, one of ms, s, m, h, d, such as 500ms or 90m"
@@ -20,11 +19,6 @@ _DELAY = re.compile(r"(\d{1,15})(ms|s|m|h|d)", re.ASCII)
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 _DAYS = MAX_DELAY_MS // 86_400_000
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch, by this machine."""
-    return time.time_ns() // 1_000_000
 
 
 def deferred(record: Outgoing, deliver_at: int | str | None, after: str | None, now_ms: int) -> Outgoing:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from recado.gateway.due import deferred, wall_clock_ms
+from recado.clock import wall_clock_ms
+from recado.gateway.due import deferred
 from recado.gateway.moment import checked_moment
 from recado.gateway.problem import Problem, invalid
 from recado.record import HEADER_ID, Outgoing

@@ -136,7 +136,7 @@ class Gateway:
             reasons.append({"code": "kafka-unreachable", "detail": detail})
             # With a spool requests are still welcome: taking them is what it is for. Only a gateway that never saw its
             # Kafka knows no topic that it could take them for.
-            refusing |= not isinstance(intake.topics, RememberedTopics) or intake.topics.is_blank
+            refusing |= spool is None or intake.topics.is_blank
         if spool is not None and (trouble := spool.why_not()):
             reasons.append({"code": "spool", "detail": trouble})
             refusing = True

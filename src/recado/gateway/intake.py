@@ -16,6 +16,7 @@ from recado.gateway.envelope import invalid
 from recado.gateway.problem import Problem
 from recado.gateway.reader import Shape, Submission
 from recado.gateway.spool.spool import Spool
+from recado.gateway.waits import FLUSH_LOOK_S
 from recado.kafka.abstract import Link
 from recado.kafka.delivery import Delivery, Summary
 from recado.outcomes.delay import Delayed, is_delay_topic
@@ -242,6 +243,13 @@ class Flush:
         self._deliveries = [delivery for delivery in self._deliveries if delivery.outstanding]
         spooled = self._spool.pending(self._marks) if self._spool is not None else 0
         return sum(delivery.outstanding for delivery in self._deliveries) + spooled
+
+    def wait(self, timeout_s: float) -> int:
+        """Block until nothing is pending, or for so many seconds; return how many are pending then."""
+        deadline = time.monotonic() + timeout_s
+        while (pending := self.pending()) and time.monotonic() < deadline:
+            time.sleep(FLUSH_LOOK_S)
+        return pending
 
     def refused(self) -> int:
         """How many accepted records Kafka refused for good; they wait for a person."""

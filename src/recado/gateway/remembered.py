@@ -22,19 +22,16 @@ class RememberedTopics:
         self._topics = topics
         self._path = path
         self._remembered = _read(path)
-        self._has_answered = topics.reachable
 
     @property
     def reachable(self) -> bool:
         """Whether the cluster answered last time."""
-        reachable = self._topics.reachable
-        self._has_answered |= reachable
-        return reachable
+        return self._topics.reachable
 
     @property
     def is_blank(self) -> bool:
-        """Whether no topic is known, since no cluster has ever answered: then nothing can be accepted."""
-        return not (self.reachable or self._has_answered or self._remembered)
+        """Whether no topic is known, not even from before: then nothing can be accepted."""
+        return self._topics.is_blank and not self._remembered
 
     def partitions(self, topic: str) -> int | None:
         """The topic's partition count: as it is, or while no broker answers as it was."""

@@ -29,9 +29,6 @@ EXTENSION = "recado"
 #: How much of a body is read at a time, in bytes.
 CHUNK_BYTES = 65_536
 
-#: Rest between two looks while flushing, in seconds.
-FLUSH_LOOK_S = 0.005
-
 
 def make_blueprint(gateway: Gateway) -> Blueprint:
     """Build the routes around a gateway. Register it once per app, under any ``url_prefix``."""
@@ -101,37 +98,32 @@ def _prefix(route: str) -> str:
 
 
 def _send(gateway: Gateway, topic: str | None) -> Answer:
-    started, budget, held = time.monotonic(), gateway.budget, 0
+    started = time.monotonic()
     try:
         query = request.query_string.decode("latin-1")
         reader = Reader(topic, query, _header_bytes(), settings=gateway.settings)
-        budget.check(reader.expected or 0)
-        for chunk in _body():
-            reader.feed(chunk)
-            budget.hold(reader.size - held)
-            held = reader.size
-        submission = reader.finish()
-        weight = reader.size + RECORD_BYTES * len(submission.records)
-        budget.hold(weight - held)
-        held = weight
-        delivery, kept = give(gateway, submission)
-        base = _prefix("/send" if topic is None else f"/send/{topic}")
-        metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
-        return answer(delivery, submission.shape, kept, base=base)
+        gateway.budget.check(reader.expected or 0)
+        with gateway.budget.holding() as holding:
+            for chunk in _body():
+                reader.feed(chunk)
+                holding.grow(reader.size)
+            submission = reader.finish()
+            holding.grow(reader.size + RECORD_BYTES * len(submission.records))
+            delivery, kept = give(gateway, submission)
+            base = _prefix("/send" if topic is None else f"/send/{topic}")
+            metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
+            return answer(delivery, submission.shape, kept, base=base)
     except RecadoError as error:
         return problem_answer(Problem.of(error))
-    finally:
-        budget.release(held)
 
 
 def _flush(gateway: Gateway) -> Answer:
     try:
-        deadline = time.monotonic() + gateway.flush_timeout_s(request.query_string.decode("latin-1"))
+        timeout_s = gateway.flush_timeout_s(request.query_string.decode("latin-1"))
     except Problem as problem:
         return problem_answer(problem)
     watch = gateway.intake.flush()
-    while watch.pending() and time.monotonic() < deadline:
-        time.sleep(FLUSH_LOOK_S)
+    watch.wait(timeout_s)
     return flush_answer(watch)
 
 

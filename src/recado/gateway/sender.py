@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -15,11 +14,12 @@ from typing import Any, Literal, Self
 import msgspec
 import structlog
 
+from recado.clock import wall_clock_ms
 from recado.errors import DeliveryUnknown, RecadoError
 from recado.gateway.answer import fates_of
 from recado.gateway.blocking import give
 from recado.gateway.budget import RECORD_BYTES
-from recado.gateway.due import deferred, wall_clock_ms
+from recado.gateway.due import deferred
 from recado.gateway.envelope import (
     check_size,
     checked_header,
@@ -43,9 +43,6 @@ log = structlog.get_logger(__name__)
 
 #: Sends of an asyncio program that may wait for Kafka at once; more wait for their turn.
 THREADS = 64
-
-#: Rest between two looks while flushing, in seconds.
-FLUSH_LOOK_S = 0.005
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -121,12 +118,9 @@ class Sender:
             raise invalid("wait_s", f"{wait} must be 0 to 300 seconds.")
         keys = record_keys([record], [0]) if record.is_own_id else ()
         submission = Submission([record], Shape.ONE, wait, {record.topic: 1}, respond_async, keys)
-        held = len(record.value or b"") + RECORD_BYTES
-        self._gateway.budget.hold(held)
-        try:
+        with self._gateway.budget.holding() as holding:
+            holding.grow(len(record.value or b"") + RECORD_BYTES)
             fate = fates_of(*give(self._gateway, submission))[0]
-        finally:
-            self._gateway.budget.release(held)
         if isinstance(fate, RecadoError):
             raise fate
         if isinstance(fate, str) or record is not plain:
@@ -146,10 +140,7 @@ class Sender:
         Raises DeliveryUnknown when some are not, after ``timeout_s`` seconds; those in the spool are not lost.
         """
         watch = self._gateway.intake.flush()
-        deadline = time.monotonic() + timeout_s
-        while (pending := watch.pending()) and time.monotonic() < deadline:
-            time.sleep(FLUSH_LOOK_S)
-        if pending:
+        if pending := watch.wait(timeout_s):
             raise DeliveryUnknown(f"{pending} records still wait for Kafka's confirmation after {timeout_s} s.")
         return watch.delivered()
 

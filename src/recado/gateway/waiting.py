@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 
 from recado.gateway.gather import Gather
+from recado.gateway.waits import OVERDUE_S
 from recado.kafka.abstract import Producer, Topics
 from recado.kafka.delivery import Delivery
 
@@ -13,9 +14,6 @@ __all__ = ["Waiting"]
 
 #: How far apart deadlines are looked at, in seconds. One look at all costs less than a timer for each.
 LOOK_S = 0.05
-
-#: While requests wait and none was confirmed for so long, somebody looks whether Kafka still answers, in seconds.
-OVERDUE_S = 0.5
 
 
 class Waiting:

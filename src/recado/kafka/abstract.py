@@ -46,6 +46,10 @@ class Topics(Protocol):
     def partitions(self, topic: str) -> int | None:
         """The topic's partition count as last seen, or None when it is unknown. Never blocks."""
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether no topic is known at all, and no broker answers that could tell of one. Never blocks."""
+
     def refresh(self) -> bool:
         """Ask the cluster now (blocks for some seconds at most); True when it answered."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 import zlib
 from collections.abc import Callable, Mapping
 
+from recado.clock import wall_clock_ms
 from recado.errors import DeliveryFailed, UnknownTopic
 from recado.kafka.abstract import Committed, Message
 from recado.kafka.delivery import Position
@@ -26,7 +26,7 @@ class MemoryMessage:
         self._topic, self._partition, self._offset = record.topic, partition, offset
         self._key, self._value = record.key, record.value
         self._headers: Headers = tuple(record.headers)
-        self._timestamp_ms = record.timestamp_ms or now_ms or time.time_ns() // 10**6
+        self._timestamp_ms = record.timestamp_ms or now_ms or wall_clock_ms()
 
     def __len__(self) -> int:
         return len(self._value or b"")
@@ -59,9 +59,7 @@ class MemoryKafka:
     ``reachable = False`` is an outage: nothing is stored, read or committed until it is True again.
     """
 
-    def __init__(
-        self, topics: Mapping[str, int] | None = None, *, clock_ms: Callable[[], int] = lambda: time.time_ns() // 10**6
-    ) -> None:
+    def __init__(self, topics: Mapping[str, int] | None = None, *, clock_ms: Callable[[], int] = wall_clock_ms) -> None:
         self._clock_ms = clock_ms
         #: One condition for everything: a test's cluster is small, and one lock has no order to get wrong.
         self.changed = threading.Condition(threading.RLock())
@@ -221,6 +219,11 @@ class MemoryTopics:
     def refresh(self) -> bool:
         """Nothing to ask: what is known is always fresh."""
         return self._kafka.reachable
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is no topic, and the twin is meant not to answer."""
+        return not (self._kafka.partition_counts() or self._kafka.reachable)
 
     def suspect(self) -> None:
         """Nothing to look at: what is known is always fresh."""

@@ -55,6 +55,11 @@ class ClusterTopics:
         """Whether the cluster answered last time."""
         return self._reachable and not self._unreachable.is_set()
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether no topic is known, and the cluster cannot be asked."""
+        return not (self._partitions or self.reachable)
+
     def names(self) -> list[str]:
         """Every topic last seen, sorted."""
         return sorted(self._partitions)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from recado.clock import wall_clock_ms
 from recado.errors import DeliveryUnknown
 from recado.kafka.abstract import Clients, Consumer, Message, Producer, Topics
 from recado.outcomes.delay import GROUP, LEVELS, opened, wake_ms
@@ -65,7 +66,7 @@ class DelayLine:
         clients: Clients,
         topics: DelayTopics,
         catalog: Topics,
-        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._topics = topics
         self._clock_ms = clock_ms

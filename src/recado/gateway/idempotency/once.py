@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from recado.clock import wall_clock_ms
 from recado.errors import RecadoError, SpoolFailed
 from recado.gateway.idempotency.keys import Key
 from recado.gateway.idempotency.store import Answers, Conflict, InFlight
@@ -133,10 +134,10 @@ class Once:
                 with answers.transaction():
                     if now - swept_at > SWEEP_S:
                         swept_at = now
-                        answers.forget_old(_now_ms())
+                        answers.forget_old(wall_clock_ms())
                     for entry in steps:
                         if entry is not None:
-                            entry[0](answers, _now_ms())
+                            entry[0](answers, wall_clock_ms())
             except (sqlite3.Error, OSError) as error:
                 for entry in steps:
                     if entry is not None and entry[2] is not None:
@@ -157,10 +158,6 @@ def _problem(conflict: Conflict) -> Problem:
         return Problem(409, "in-flight", "Already under way", detail, field=field)
     detail = f"{field}: this key was used with another body in the last 24 hours, so nothing was sent."
     return Problem(422, "key-reused", "Key used before", detail, field=field)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _nothing() -> None: ...

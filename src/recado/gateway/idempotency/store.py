@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 
+from recado.gateway.durable import BUSY_S, make_durable, transaction
 from recado.gateway.idempotency.keys import Key
 from recado.gateway.idempotency.owners import Owner
 from recado.kafka.delivery import ACCEPTED, Fate
@@ -20,9 +21,6 @@ KEEP_MS = 24 * 3600 * 1000
 
 #: A key in flight longer than any request can be was left behind, whatever its process does now.
 MAX_FLIGHT_MS = 310_000
-
-#: Longest wait for another process that writes, in seconds.
-BUSY_S = 5.0
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers(name TEXT PRIMARY KEY, digest BLOB NOT NULL, at_ms INTEGER NOT NULL,
@@ -53,21 +51,12 @@ class Answers:
         self._owner = Owner(directory)
         path = directory / "answers.db"
         self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
+        make_durable(self._db)
         self._db.executescript(_TABLE)
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All that is done inside becomes durable together at the end, or nothing of it."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+        return transaction(self._db)
 
     def reserve(self, keys: Sequence[Key], now_ms: int) -> dict[int, Fate]:
         """Take the keys for this process; return what is known of their records, by index.

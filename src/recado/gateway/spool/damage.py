@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import time
 from pathlib import Path
 
 import structlog
 
+from recado.clock import wall_clock_ms
 from recado.gateway.spool.rescue import saved_rows
 from recado.gateway.spool.store import Store
 
@@ -26,7 +26,7 @@ def set_aside(path: Path, error: Exception) -> None:
 
     Both get their new names before either loses its old one: after a kill in between both are rescued, none is lost.
     """
-    aside = path.with_name(f"{path.stem}.{DAMAGED}-{time.time_ns() // 1_000_000}.db")
+    aside = path.with_name(f"{path.stem}.{DAMAGED}-{wall_clock_ms()}.db")
     if Path(f"{path}-wal").exists():
         _linked(Path(f"{path}-wal"), Path(f"{aside}-wal"))
     if path.exists():
@@ -53,7 +53,7 @@ def finish_rescues(path: Path, store: Store) -> None:
 
 def put_away(path: Path, aside: Path | None = None) -> Path:
     """Give a file of which nothing more can be read its last name, and return that."""
-    aside = aside or path.with_name(f"{path.stem}.{ASIDE}-{time.time_ns() // 1_000_000}.db")
+    aside = aside or path.with_name(f"{path.stem}.{ASIDE}-{wall_clock_ms()}.db")
     for suffix in ("-wal", ""):
         old = Path(f"{path}{suffix}")
         if old.exists():

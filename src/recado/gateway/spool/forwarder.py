@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from recado.clock import wall_clock_ms
 from recado.errors import DeliveryFailed, DeliveryUnknown, NotAllowed, RecadoError, RecordTooLarge, UnknownTopic
 from recado.gateway.spool.line import Line
 from recado.gateway.spool.row import Row, Unreadable
@@ -70,7 +71,7 @@ class _Sent(Delivery):
     __slots__ = ("_done", "_forwarder", "_left", "line", "rows", "weights")
 
     def __init__(self, forwarder: Forwarder, line: Line, rows: Sequence[Row]) -> None:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = wall_clock_ms()
         # A delayed record goes to where it belongs by now.
         super().__init__([renew(row.record, now_ms) for row in rows], _nothing)
         self._forwarder = forwarder
@@ -172,7 +173,7 @@ class Forwarder:
             # With nothing to do it sleeps until woken; a line that is held, or waits for a report, is looked at again.
             self._wake.wait(LOOK_S if lines else None)
             self._wake.clear()
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = wall_clock_ms()
             for line in self._spool.lines():
                 self._advance(line)
                 with self._spool.lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from recado.errors import RecadoError
+from recado.errors import RecadoError, SpoolFailed
 from recado.kafka.delivery import Delivery, Fate
 
 __all__ = ["Keeping"]
@@ -73,6 +73,10 @@ class Keeping:
         """Nothing was written."""
         self.error = error
         self.on_end()
+
+    def failure(self) -> RecadoError:
+        """Why nothing was written: what the writer said, or that it said nothing in time."""
+        return self.error or SpoolFailed("The disk of the spool does not answer, so nothing was accepted.")
 
     def claim(self) -> bool:
         """Take it up for writing; False if somebody gave up waiting for that."""

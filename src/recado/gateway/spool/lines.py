@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from recado.clock import wall_clock_ms
 from recado.gateway.spool.line import Line, Mark
 from recado.gateway.spool.row import TOPIC_BITS, Extent
 
-__all__ = ["Depth", "Lines", "now_ms"]
+__all__ = ["Depth", "Lines"]
 
 #: A topic whose oldest row is older than this does not move: waiting for its turn would only cost the sender time.
 STALL_MS = 1_000
@@ -144,7 +145,7 @@ class Lines:
             lines = list(self._of_topic.values())
             rows = sum(line.rows for line in lines)
             oldest = [moment for line in lines if (moment := line.oldest_ms()) is not None]
-            age_s = max(0.0, (now_ms() - min(oldest)) / 1000) if oldest else 0.0
+            age_s = max(0.0, (wall_clock_ms() - min(oldest)) / 1000) if oldest else 0.0
             return Depth(rows, round(sum(line.size_bytes for line in lines)), age_s, self.refused)
 
     def mark(self) -> list[Mark]:
@@ -156,8 +157,3 @@ class Lines:
         """How many of the rows of that moment are not in Kafka yet; those that it refused never will."""
         with self.lock:
             return sum(mark.left for mark in marks)
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from recado.clock import wall_clock_ms
 from recado.errors import RecadoError, SpoolFull
 from recado.gateway.spool.forwarder import FINAL, Forwarder
 from recado.gateway.spool.keeping import Keeping
 from recado.gateway.spool.line import Line, Mark
-from recado.gateway.spool.lines import Depth, Lines, now_ms
+from recado.gateway.spool.lines import Depth, Lines
 from recado.gateway.spool.row import ROW_BYTES, TOPIC_BITS
 from recado.gateway.spool.store import Store
 from recado.gateway.spool.writer import Writer
@@ -49,7 +50,7 @@ class Spool(Lines):
         metrics.SPOOL_OLDEST.set_function(lambda: self.depth().oldest_s)
         metrics.SPOOL_REFUSED.set_function(lambda: self.refused)
         self._forwarder = Forwarder(Store(store.path, read_only=True), self, producer=producer)
-        self._writer = Writer(store, self, now_ms=now_ms)
+        self._writer = Writer(store, self, now_ms=wall_clock_ms)
         self._forwarder.start()
 
     # --- what requests ask -------------------------------------------------------------------------------------

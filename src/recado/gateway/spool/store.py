@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recado.errors import SpoolFailed
+from recado.gateway.durable import BUSY_S, make_durable, transaction
 from recado.gateway.spool.reserve import Reserve
 from recado.gateway.spool.row import (
     REFUSED,
@@ -34,9 +35,6 @@ LAYOUT = 1
 
 #: Beyond so many layouts a number is a flipped bit.
 LAYOUTS = 1_000
-
-#: Longest wait for another process that looks into the file, in seconds.
-BUSY_S = 5.0
 
 _TABLES = (
     "CREATE TABLE topics(number INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL)",
@@ -75,16 +73,13 @@ class Store:
 
     def _open(self) -> None:
         is_new = self._check_layout()
-        self._db.execute("PRAGMA journal_mode=WAL")
-        # Every commit is synced to the disk: what was answered 202 survives a cut of the power, too.
-        self._db.execute("PRAGMA synchronous=FULL")
+        make_durable(self._db)
         if is_new:  # else nothing is written: a spool on a full disk opens, and empties
-            self._db.execute("BEGIN IMMEDIATE")
-            for statement in _TABLES:
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version={LAYOUT}")
-            self._db.execute("COMMIT")
+            with transaction(self._db):
+                for statement in _TABLES:
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                self._db.execute(f"PRAGMA user_version={LAYOUT}")
         self._topics = {name: number for number, name in self._db.execute("SELECT number, name FROM topics")}
         status = os.stat(self.path)
         self._inode = (status.st_dev, status.st_ino)
@@ -112,16 +107,13 @@ class Store:
     def transaction(self) -> Iterator[None]:
         """All that is written inside becomes durable together at the end, or nothing of it."""
         self._fresh = []
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self._check_there()
-            self._db.execute("COMMIT")
+            with transaction(self._db):
+                yield
+                self._check_there()
         except BaseException:
             for topic in self._fresh:
                 self._topics.pop(topic, None)
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
             raise
 
     def _check_there(self) -> None:
