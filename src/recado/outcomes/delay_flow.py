@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from recado.kafka.abstract import Consumer
 from recado.outcomes.delay_hold import Hold, Stay
+from recado.outcomes.pauses import Pauses
 from recado.record import TopicPartition
 
 __all__ = ["DelayFlow"]
@@ -25,11 +26,10 @@ class DelayFlow:
     """Keeps the line within its memory. Line thread only."""
 
     def __init__(self, *, consumer: Consumer, hold: Hold, stays: Mapping[TopicPartition, Stay]) -> None:
-        self._consumer = consumer
+        self._pauses = Pauses(consumer)
         self._hold = hold
         self._stays = stays
         self._full = False
-        self._paused: set[TopicPartition] = set()
 
     def read_up_to(self, stay: Stay, wake_ms: int, now_ms: int) -> None:
         """Note when the last record that was read of a partition moves on."""
@@ -41,20 +41,14 @@ class DelayFlow:
         load = self._hold.load
         self._full = load >= 1 or (self._full and load > LOW)
         wanted = {where for where, stay in self._stays.items() if self._full or stay.rest_until_ms > now_ms}
-        if wanted == self._paused:
-            return
-        if more := wanted - self._paused:
-            self._consumer.pause(sorted(more))
-        if fewer := self._paused - wanted:
-            self._consumer.resume(sorted(fewer))
-        self._paused = wanted
+        self._pauses.only(wanted)
 
     def forget(self, where: TopicPartition) -> None:
         """Let go of a partition that is no longer ours."""
-        self._paused.discard(where)
+        self._pauses.forget(where)
 
     def next_ms(self) -> int | None:
         """When the next partition is to be read again."""
         if self._full:
             return None  # whatever moves on makes room
-        return min((self._stays[where].rest_until_ms for where in self._paused), default=None)
+        return min((self._stays[where].rest_until_ms for where in self._pauses), default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recado.kafka.abstract import Consumer
-from recado.record import TopicPartition
+from recado.outcomes.pauses import Pauses
 from recado.worker.epoch import Epoch
 from recado.worker.holdings import Holdings
 from recado.worker.runner import Runner
@@ -41,7 +41,7 @@ class Flow:
     """Keeps the worker within its budgets. A full one first waits, then pauses, and goes on below half of it."""
 
     def __init__(self, *, consumer: Consumer, holdings: Holdings, clock: Callable[[], float]) -> None:
-        self._consumer = consumer
+        self._pauses = Pauses(consumer)
         self._holdings = holdings
         self._clock = clock
         handlers = max(1, len(holdings.runners))
@@ -51,7 +51,6 @@ class Flow:
         #: Since when a handler or a partition has been over its budget.
         self._full_since: dict[Runner | Epoch, float] = {}
         self._resting: set[Runner | Epoch] = set()
-        self._paused: set[TopicPartition] = set()
 
     def room(self) -> int:
         """How many records may be read now; 0 while it is worth waiting a little for room."""
@@ -82,14 +81,13 @@ class Flow:
     def forget(self, epochs: list[Epoch]) -> None:
         """These are no longer ours."""
         for epoch in epochs:
-            self._paused.discard(epoch.where)
+            self._pauses.forget(epoch.where)
             self._full_since.pop(epoch, None)
             self._resting.discard(epoch)
 
     def pause_all(self) -> None:
         """Read nothing more (at shutdown)."""
-        self._consumer.pause([where for where in self._holdings.epochs if where not in self._paused])
-        self._paused.update(self._holdings.epochs)
+        self._pauses.add(self._holdings.epochs)
 
     def _held(self) -> dict[Runner, tuple[int, int]]:
         held: dict[Runner, tuple[int, int]] = dict.fromkeys(self._holdings.runners, (0, 0))
@@ -117,10 +115,4 @@ class Flow:
             for epoch in self._holdings.epochs.values()
             if epoch.stop or epoch in self._resting or self._holdings.runner(epoch.topic) in self._resting
         }
-        if wanted == self._paused:
-            return
-        if more := wanted - self._paused:
-            self._consumer.pause(sorted(more))
-        if fewer := self._paused - wanted:
-            self._consumer.resume(sorted(fewer))
-        self._paused = wanted
+        self._pauses.only(wanted)
