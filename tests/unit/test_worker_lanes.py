@@ -104,6 +104,20 @@ def test_every_record_is_handled_once_and_no_key_overlaps_or_goes_back(data, ord
     assert sorted(stage.handled) == list(range(offset))
 
 
+def test_what_a_run_had_queued_again_is_no_longer_its_own():
+    stage, epoch = Stage("key", 2), Epoch(WHERE, "g")
+    stage.lanes.offer(epoch, [message(offset, b"%d" % offset) for offset in range(16)])
+    stage.lanes.offer(epoch, [message(16, b"0"), message(17, b"1")])
+    stage.take()
+    run = stage.executing[0]
+    stage.handle_one(run)
+    stage.turn(run)
+    assert [found.offset() for found in run.messages] == [0]
+    assert run.following == []
+    queued = [found.offset() for ready in stage.ready for found in (*ready.messages, *ready.following)]
+    assert sorted(queued) == list(range(1, 18))
+
+
 def test_other_keys_go_on_while_one_waits_even_with_one_thread():
     stage, epoch = Stage("key", 1), Epoch(WHERE, "g")
     stage.lanes.offer(epoch, [message(0, b"bad"), message(1, b"good"), message(2, b"bad"), message(3, b"good")])

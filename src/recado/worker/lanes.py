@@ -109,7 +109,8 @@ class Lanes:
     def turn(self, run: Run) -> None:
         """A run was asked to stop in between: queue the rest, each key for itself.
 
-        The rest is another run, because the loop settles this one at the same time.
+        The rest is another run, because the loop settles this one at the same time; and it is that run's alone. A stay
+        that ends now would otherwise take it for given back, and let its holes wait for a run that is not to begin.
         """
         lanes, rest = self._lanes[run.epoch.where], run.messages[run.at :]
         with self._lock:
@@ -122,8 +123,10 @@ class Lanes:
                 self._start(again)
             else:
                 self._place(lanes, run.epoch, self._grouped(rest), 1)
+            run.messages = run.messages[: run.at]
             if run.following and not run.following_epoch.closed:
                 self._offer_again(lanes, run.following_epoch, run.following)
+                run.following = []
 
     def set_aside(self, run: Run) -> None:
         """Only the key at ``run.at`` waits (only that record, if it has no key, or the order is none)."""
