@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
+import structlog
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from recado.embedded import EmbeddedKafka
@@ -22,6 +23,17 @@ TOPIC_TIMEOUT_S = 30.0
 
 #: Makes a fresh topic and returns its name: ``topic(partitions=3, **{"cleanup.policy": "compact"})``.
 TopicFactory = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def loggers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no logger keep the settings of one test's ``set_up``: a later test could not capture what it says."""
+    configure = structlog.configure
+    monkeypatch.setattr(
+        structlog, "configure", lambda **settings: configure(**{**settings, "cache_logger_on_first_use": False})
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
