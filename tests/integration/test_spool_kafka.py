@@ -70,3 +70,19 @@ def test_a_hanging_broker_and_a_killed_gateway_lose_nothing_and_keep_the_order(t
             assert first_of_each == [id_ for sent_key, id_ in accepted if sent_key == key]
         copies = sum(map(len, found.values())) - len(accepted)
         assert copies <= 1  # the one that Kafka had been given before the kill
+
+
+def test_a_gateway_that_stops_forwards_what_it_has_written_down_while_kafka_answers(kafka, topic, tmp_path):
+    name, records = topic(3), 20_000
+    with start(kafka.bootstrap_servers, tmp_path, RECADO_TOPIC=name) as (program, port):
+        for _ in range(2):
+            lines = b"\n".join(b'{"message":"%d"}' % number for number in range(records // 2))
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/send",
+                lines,
+                {"Content-Type": "application/x-ndjson", "Prefer": "respond-async, return=minimal"},
+            )
+            with urllib.request.urlopen(request, timeout=30) as response:
+                assert response.status == 202
+        assert program.stop() == 0, program.log
+    assert len(read_all(kafka.bootstrap_servers, name)) == records

@@ -163,9 +163,12 @@ class Intake:
         deadline = time.monotonic() + timeout_s
         if self.spool is None:
             return Left(self.producer.close(timeout_s), 0)
-        # Nothing more is sent from the disk; what was sent and is confirmed until the end is struck out.
+        # As long as Kafka answers the spool empties; then nothing more is sent from the disk, and what was sent and is
+        # confirmed until the end is struck out.
+        while self.topics.reachable and self.spool.is_moving() and time.monotonic() < deadline:
+            time.sleep(FLUSH_LOOK_S)
         self.spool.stop()
-        unconfirmed = self.producer.close(timeout_s)
+        unconfirmed = self.producer.close(max(0.0, deadline - time.monotonic()))
         spooled = self.spool.close(max(0.0, deadline - time.monotonic()))
         return Left(unconfirmed, spooled)
 

@@ -21,7 +21,7 @@ def connect(settings: Settings) -> Link:
             topics.report_unreachable()
 
     producer = TwoSpeedProducer(producer_config(settings), on_unreachable=on_unreachable)
-    topics = ClusterTopics(lambda: producer.prompt.client)
+    topics = ClusterTopics(lambda: producer.prompt.client, on_silence=producer.prompt.suspect)
     catalog.append(topics)
     topics.refresh()
     return Link(producer, topics, lambda: KafkaProducer(patient_config(settings), on_unreachable=on_unreachable))

@@ -10,9 +10,11 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
 from confluent_kafka import Consumer as Client
 from confluent_kafka import TopicPartition as Position
+from confluent_kafka.admin import AdminClient
 
 from recado.errors import RecadoError
 from recado.kafka.abstract import Committed, Message, PartitionListener
+from recado.kafka.blind import Blindness
 from recado.kafka.failures import client_failure, is_unreachable
 from recado.kafka.identity import TopicIds, stamped, unstamped
 from recado.kafka.quiet import Seldom, quiet_logger
@@ -31,6 +33,9 @@ PROBE_EVERY_S = 1.0
 #: How long such a look may hold up ``consume``, in seconds: nothing comes meanwhile anyway.
 PROBE_TIMEOUT_S = 0.3
 
+#: When nothing has come for so long, in seconds, the client may know no broker any more.
+SILENT_S = 10.0
+
 _HOPELESS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -48,12 +53,13 @@ class KafkaConsumer:
         self._probe_at = 0.0
         self._commits_fail = False
         self._refusal = ""
-        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
-        try:
-            # Any: its stubs say Optional wherever a message may be an event instead of a record.
-            self._client: Any = Client({**config, **callbacks}, logger=quiet_logger())
-        except KafkaException as error:
-            raise client_failure(error, "the consumer's settings") from error
+        self._config = config
+        # Any: its stubs say Optional wherever a message may be an event instead of a record.
+        self._client: Any = self._connected()
+        self._blindness = Blindness(lambda: AdminClient(dict(config), logger=quiet_logger()))
+        self._is_blind = False
+        self._heard_at = time.monotonic()
+        self._topics: list[str] = []
         self._ids = TopicIds(config)
         self._held: set[TopicPartition] = set()
         #: To be read from their first record; what comes of them until they are is of no use.
@@ -64,6 +70,13 @@ class KafkaConsumer:
         self._missing: set[str] = set()
         self._closed = False
 
+    def _connected(self) -> Client:
+        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
+        try:
+            return Client({**self._config, **callbacks}, logger=quiet_logger())
+        except KafkaException as error:
+            raise client_failure(error, "the consumer's settings") from error
+
     @property
     def reachable(self) -> bool:
         """Whether a broker answered last, as far as is known now."""
@@ -71,9 +84,12 @@ class KafkaConsumer:
 
     def subscribe(self, topics: Sequence[str], listener: PartitionListener) -> None:
         """Join the group for these topic names and patterns."""
-        self._listener = listener
+        self._listener, self._topics = listener, list(topics)
+        self._join()
+
+    def _join(self) -> None:
         self._client.subscribe(
-            list(topics),
+            self._topics,
             on_assign=lambda client, found: self._assigned(found),
             on_revoke=lambda client, found: self._revoked(found),
             on_lost=lambda client, found: self._lost(found),
@@ -81,6 +97,8 @@ class KafkaConsumer:
 
     def consume(self, max_records: int, timeout_s: float) -> list[Message]:
         """Return what is there; wait up to ``timeout_s`` only for the first record."""
+        if self._is_blind:
+            self._start_anew()
         self._notice_new_topics()
         if self._to_rewind:
             self._rewind()
@@ -89,8 +107,10 @@ class KafkaConsumer:
             first = self._client.poll(timeout_s)
             if first is None:
                 self._probe()
+                self._doubt()
                 return []
             batch = [first, *self._client.consume(max_records, 0)]
+        self._heard_at = time.monotonic()
         if self._to_rewind:
             batch = [m for m in batch if (m.topic(), m.partition()) not in self._to_rewind]
         if any(message.error() for message in batch):
@@ -227,6 +247,22 @@ class KafkaConsumer:
                 return
             remedy = f"recado kafka topics --create --topic {topic} --partitions 3"
             log.warning("topic does not exist yet, waiting for it", topic=topic, remedy=remedy)
+
+    def _doubt(self) -> None:
+        if time.monotonic() - self._heard_at > SILENT_S:
+            self._heard_at = time.monotonic()
+            self._blindness.suspect(self._client, self._found_blind)
+
+    def _found_blind(self) -> None:
+        self._is_blind = True
+
+    def _start_anew(self) -> None:
+        """Replace a client that knows no broker any more: what is not committed comes again."""
+        self._is_blind = False
+        log.warning("consumer replaced", why="it knew no broker any more, though others do")
+        self._client.close()
+        self._client = self._connected()
+        self._join()
 
     def _probe(self) -> None:
         if self._reachable or time.monotonic() < self._probe_at:

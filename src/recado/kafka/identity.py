@@ -26,6 +26,9 @@ HURRY_S = 0.1
 #: How long the cluster may take to answer one, in seconds.
 ANSWER_S = 3.0
 
+#: A client that got no answer for so long is replaced, in seconds.
+SILENT_S = 30.0
+
 #: What a broker before 2.8 tells: an id of zeros.
 NONE = "A" * 22
 
@@ -37,13 +40,19 @@ class TopicIds:
     """Knows the ids of the topics that are read. One thread only; asks on a connection of its own."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._client = AdminClient(dict(config), logger=quiet_logger())
+        self._config = config
+        self._client = self._connected()
+        #: When the last answer came, or the client was replaced for want of one.
+        self._heard_at = time.monotonic()
         self._known: dict[str, str] = {}
         self._asked: dict[str, Future[TopicDescription]] = {}
         self._next_at = self._asking_since = 0.0
         self._seldom = Seldom()
         #: When the question was asked that ``changed`` answered last.
         self.asked_at = float("-inf")
+
+    def _connected(self) -> AdminClient:
+        return AdminClient(dict(self._config), logger=quiet_logger())
 
     def of(self, topic: str) -> str:
         """The id of a topic as it was when ``learn`` or ``begin`` noted it; empty when unknown."""
@@ -89,6 +98,8 @@ class TopicIds:
     def _collect(self) -> dict[str, str]:
         asked, self._asked, self.asked_at = self._asked, {}, self._asking_since
         changed = {}
+        if any(future.exception() is None for future in asked.values()):
+            self._heard_at = time.monotonic()
         for topic, future in asked.items():
             if future.exception() is None:  # deleted, or nobody answers: the next question tells
                 found = _id(future.result())
@@ -99,6 +110,8 @@ class TopicIds:
     def _ask(self, topics: list[str]) -> dict[str, Future[TopicDescription]]:
         if not topics:
             return {}
+        if time.monotonic() - self._heard_at > SILENT_S:  # it may know no broker any more (see ``blind``)
+            self._heard_at, self._client = time.monotonic(), self._connected()
         return self._client.describe_topics(TopicCollection(topics), request_timeout=ANSWER_S)
 
 

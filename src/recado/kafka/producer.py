@@ -15,6 +15,7 @@ from confluent_kafka import Producer as Client
 
 from recado.errors import Backpressure, RecadoError
 from recado.kafka.abstract import Message
+from recado.kafka.blind import Blindness
 from recado.kafka.delivery import Delivery, Summary
 from recado.kafka.failures import client_failure, delivery_failure, is_unreachable
 from recado.kafka.quiet import Seldom, quiet_logger
@@ -26,8 +27,11 @@ log = structlog.get_logger(__name__)
 #: Longest rest of the report thread between two looks at whether it shall stop, in seconds.
 POLL_S = 0.1
 
-#: Reports of purged records come at once; the wait for them ends after so long, in seconds.
-PURGE_S = 5.0
+#: A client that was replaced is looked after for so long, in seconds: somebody may just have been giving it records.
+RETIRED_S = 5.0
+
+#: With records waiting and no report for so long, in seconds, the client may know no broker any more.
+SILENT_S = 2.0
 
 QUEUE_FULL = "The producer's queue is full: Kafka takes records slower than they come."
 
@@ -49,8 +53,16 @@ class KafkaProducer:
         # What could not even be queued is reported by the report thread too: one writer per delivery.
         self._refused: deque[tuple[Delivery, int, RecadoError]] = deque()
         self._config = config
-        self._is_poisoned = False
+        #: Why the client must be replaced, or ""; and how many there were.
+        self._is_done = ""
+        self._generation = 0
         self.client = self._connected()
+        #: Those that were replaced, and until when they are looked after.
+        self._retired: list[tuple[Client, float]] = []
+        self._blindness = Blindness(lambda: Client(dict(config), logger=quiet_logger()))
+        #: Records that waited at the last look, and when they last grew fewer.
+        self._left = 0
+        self._moved_at = time.monotonic()
         self._closing = threading.Event()
         # Whoever holds this serves reports, so that each delivery has one writer.
         self._serving = threading.Lock()
@@ -60,8 +72,10 @@ class KafkaProducer:
         self._reports.start()
 
     def _connected(self) -> Client:
+        self._generation += 1
+        on_error = partial(self._on_error, self._generation)
         try:
-            return Client({**self._config, "error_cb": self._on_error}, logger=quiet_logger())
+            return Client({**self._config, "error_cb": on_error}, logger=quiet_logger())
         except KafkaException as error:
             raise client_failure(error, "the producer's settings") from error
 
@@ -90,7 +104,12 @@ class KafkaProducer:
 
     def outstanding(self) -> int:
         """Count the records whose report is still to come."""
-        return len(self.client)
+        return len(self.client) + sum(len(client) for client, _ in self._retired)
+
+    def suspect(self) -> None:
+        """Look soon whether the client still knows a broker, and replace it if only others do."""
+        client = self.client
+        self._blindness.suspect(client, lambda: self._replace(client, "it knew no broker any more, though others do"))
 
     def close(self, timeout_s: float) -> int:
         """Flush, stop the report thread, and tell how many records were given up."""
@@ -123,32 +142,51 @@ class KafkaProducer:
             handed_back = self._handed_back.wait(POLL_S)
             with self._serving:
                 self._serve(POLL_S if handed_back and not self._refused else 0)
+                if self._is_done:
+                    self._start_anew()
+                if self._retired:
+                    self._serve_retired()
+            if time.monotonic() - self._moved_at > SILENT_S:
+                self.suspect()
 
     def _serve(self, timeout_s: float) -> None:
         self.client.poll(timeout_s)
-        if self._is_poisoned:
-            self._start_anew()
+        left = len(self.client)
+        if not left or left < self._left:
+            self._moved_at = time.monotonic()
+        self._left = left
         while self._refused:
             delivery, index, error = self._refused.popleft()
             delivery.settle(index, error)
 
+    def _replace(self, client: Client, why: str) -> None:
+        if client is self.client:
+            self._is_done = why
+
     def _start_anew(self) -> None:
-        """Replace a client that failed for good: an idempotent producer takes nothing more after a fatal error.
+        """Replace a client that is of no use any more: an idempotent one takes nothing after a fatal error.
 
         What it still held is reported as unknown: some of it may be in Kafka.
         """
-        old, self.client, self._is_poisoned = self.client, self._connected(), False
-        old.purge()
-        deadline = time.monotonic() + PURGE_S
-        while len(old) and time.monotonic() < deadline:
-            old.poll(POLL_S)
-        log.warning("producer replaced", why="a fatal error", records_left=len(old))
+        old, why = self.client, self._is_done
+        self.client, self._is_done = self._connected(), ""
+        self._retired.append((old, time.monotonic() + RETIRED_S))
+        log.warning("producer replaced", why=why, records=len(old))
 
-    def _on_error(self, error: KafkaError) -> None:
+    def _serve_retired(self) -> None:
+        now = time.monotonic()
+        for client, _ in self._retired:
+            client.purge()
+            client.poll(0)
+        self._retired = [(client, until) for client, until in self._retired if len(client) or until > now]
+
+    def _on_error(self, generation: int, error: KafkaError) -> None:
+        if generation != self._generation:
+            return  # of a client that was replaced
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._on_unreachable()
         if error.fatal():
-            self._is_poisoned = True
+            self._is_done = "a fatal error"
         if self._seldom.now(error.name()):
             log.log(*_level(error), error=error.str(), code=error.name())
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import ClusterMetadata
+
+from recado.kafka.blind import Lister
 
 __all__ = ["ClusterTopics"]
 
@@ -25,15 +25,15 @@ METADATA_TIMEOUT_S = 2.0
 SUSPECT_TIMEOUT_S = 0.75
 
 
-class _Lister(Protocol):
-    def list_topics(self, topic: str | None = None, timeout: float = -1) -> ClusterMetadata: ...
-
-
 class ClusterTopics:
-    """Knows the topics of a real cluster (the contract is ``abstract.Topics``)."""
+    """Knows the topics of a real cluster (the contract is ``abstract.Topics``).
 
-    def __init__(self, client: Callable[[], _Lister]) -> None:
+    ``on_silence`` is called, from any thread, when the client gets no answer: perhaps only the client is to blame.
+    """
+
+    def __init__(self, client: Callable[[], Lister], *, on_silence: Callable[[], None] = lambda: None) -> None:
         self._client = client
+        self._on_silence = on_silence
         # Set while a client's word is that no broker answers.
         self._unreachable = threading.Event()
         self._partitions: dict[str, int] = {}
@@ -95,6 +95,11 @@ class ClusterTopics:
             found = self._client().list_topics(timeout=timeout_s)
         except KafkaException:
             self._reachable = False
+            self._on_silence()
+            return
+        if not found.brokers:  # they have all just come back, and their cluster does not count on them yet
+            self._reachable = False
+            self._on_silence()
             return
         self._partitions = {name: len(topic.partitions) for name, topic in found.topics.items() if topic.error is None}
         self._answered_at = asked_at

@@ -139,6 +139,11 @@ class Lines:
         lines = [line for topic in topics if (line := self._of_topic.get(topic)) is not None]
         return any(line.age_ms > STALL_MS or line.held_why for line in lines)
 
+    def is_moving(self) -> bool:
+        """Tell whether rows wait of which nothing is known that holds them up."""
+        with self.lock:
+            return any(line.rows and not line.held_why for line in self._of_topic.values())
+
     def depth(self) -> Depth:
         """What is in it now."""
         with self.lock:
