@@ -216,3 +216,14 @@ def test_a_report_after_the_deadline_or_after_the_client_left_hurts_nobody():
         assert waiting._deadlines == {}
 
     on_loop(scenario)
+
+
+def test_a_future_that_was_left_is_forgotten():
+    async def scenario(waiting: Waiting, producer: Producer) -> None:
+        futures = [waiting.future(0.0) for _ in range(3)]
+        waiting.leave(futures[1])
+        await futures[0]
+        await futures[2]
+        assert not futures[1].done()
+
+    on_loop(scenario)

@@ -200,7 +200,7 @@ class Front:
                 return await self._produce(submission)
             await asyncio.sleep(LEAVING_S)
             looks -= 1
-        confirmed, kept = waiting.future(submission.wait_s), waiting.future(KEEP_S)
+        kept, confirmed = waiting.future(KEEP_S), waiting.future(submission.wait_s)
         delivery = delivery_of(submission, partial(waiting.awake, confirmed))
         keeping = spool.keep(
             delivery,
@@ -211,9 +211,11 @@ class Front:
         )
         await kept
         if spool.withdraw(keeping):
+            waiting.leave(confirmed)
             raise keeping.failure()
         if keeping.is_kept and intake.is_worth_waiting(submission):
             await confirmed
+        waiting.leave(confirmed)
         spool.forget(keeping)
         return delivery, keeping
 

@@ -34,6 +34,10 @@ class Waiting:
         self._deadlines[future] = self._loop.time() + wait_s
         return future
 
+    def leave(self, future: asyncio.Future[None]) -> None:
+        """Nobody waits for this future any more."""
+        self._deadlines.pop(future, None)
+
     def complete(self, future: asyncio.Future[None], delivery: Delivery) -> None:
         """Wake a request, from the thread that serves the reports."""
         self._woken(future, len(delivery.records))

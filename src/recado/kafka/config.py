@@ -20,7 +20,7 @@ PRODUCER_QUEUE_KBYTES = 131_072
 PRODUCER_QUEUE_RECORDS = 1_000_000
 
 #: How long a record that comes from the disk waits for company, in milliseconds: somebody may still wait for it.
-PATIENT_LINGER_MS = 2
+PATIENT_LINGER_MS = 10
 
 #: What a record may weigh beyond ``RECADO_MAX_RECORD_BYTES`` in librdkafka's eyes (batch and record framing).
 FRAMING_BYTES = 65_536

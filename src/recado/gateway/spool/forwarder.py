@@ -70,14 +70,14 @@ class _Sent(Delivery):
 
     __slots__ = ("_done", "_forwarder", "_left", "line", "rows", "weights")
 
-    def __init__(self, forwarder: Forwarder, line: Line, rows: Sequence[Row]) -> None:
+    def __init__(self, forwarder: Forwarder, line: Line, rows: Sequence[Row], weights: Sequence[int]) -> None:
         now_ms = wall_clock_ms()
         # A delayed record goes to where it belongs by now.
         super().__init__([renew(row.record, now_ms) for row in rows], _nothing)
         self._forwarder = forwarder
         self.line = line
         self.rows = [row.seq for row in rows]
-        self.weights = [weight(row.record) for row in rows]
+        self.weights = weights
         self._left = len(rows)
         self._done: list[tuple[int, Position]] = []
 
@@ -244,17 +244,18 @@ class Forwarder:
                 else:
                     unreadable.append(row.seq)
             line.sent([*(row.seq for row in sending), *unreadable], up_to=up_to)
-            self._bytes += sum(weight(row.record) for row in sending)
+            weights = [weight(row.record) for row in sending]
+            self._bytes += sum(weights)
         for seq in unreadable:
             self._spool.on_unreadable(line, seq)
         if sending:
-            producer.send(_Sent(self, line, sending))
+            producer.send(_Sent(self, line, sending, weights))
         return bool(rows) and up_to == rows[-1].seq
 
 
 def weight(record: Outgoing) -> int:
     """About what a record takes in memory, in bytes."""
-    headers = sum(len(name) + len(value) + 100 for name, value in record.headers)
+    headers = sum([len(name) + len(value) + 100 for name, value in record.headers])
     return 200 + len(record.value or b"") + len(record.key or b"") + headers
 
 
