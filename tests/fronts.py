@@ -15,6 +15,7 @@ from typing import Any
 
 from flask import Flask
 
+from recado.clock import Deadline
 from recado.errors import RecadoError
 from recado.gateway.api import create_app
 from recado.gateway.asgi import Front
@@ -199,7 +200,7 @@ def gate(kind: str, **settings: Any) -> Iterator[Gate]:
         given = {"wait_s": 5.0, "spool": False, "data_dir": Path(folder), **settings}
         app = create_app(Settings(**given), connect=lambda _: link, clients=lambda _: FakeClients(kafka))
         gateway = gateway_of(app)
-        ends.callback(gateway.close, 1.0)
+        ends.callback(lambda: gateway.close(Deadline(1.0)))
         if kind == "flask":
             yield Gate(kafka, FlaskFront(app), gateway)
             return

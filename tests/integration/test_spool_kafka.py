@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +29,12 @@ def post(port: int, path: str, payload: object = None, **headers: str) -> tuple[
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
+
+
+def metric(port: int, name: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.split(" ")[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
 def test_a_hanging_broker_and_a_killed_gateway_lose_nothing_and_keep_the_order(tmp_path):
@@ -86,3 +93,50 @@ def test_a_gateway_that_stops_forwards_what_it_has_written_down_while_kafka_answ
                 assert response.status == 202
         assert program.stop() == 0, program.log
     assert len(read_all(kafka.bootstrap_servers, name)) == records
+
+
+def test_a_drain_that_ends_before_a_requests_wait_answers_it_and_remembers_its_key(tmp_path):
+    with start_kafka(tmp_path / "kafka") as kafka:
+        topic = make_topic(kafka.bootstrap_servers, 1, {})
+        settings = {"RECADO_TOPIC": topic, "RECADO_DRAIN_S": "4"}
+        told: list[tuple[int, dict]] = []
+
+        def send(port: int, **headers: str) -> None:
+            told.append(post(port, "/send", {"message": "x"}, **headers))
+
+        with start(kafka.bootstrap_servers, tmp_path, **settings) as (program, port):
+            assert post(port, "/send", {"message": "first"})[0] == 200
+            kafka.pause(1)
+            headers = {"Prefer": "wait=60", "Idempotency-Key": "once"}
+            waiting = [threading.Thread(target=send, args=(port,), kwargs=h) for h in (headers, {"Prefer": "wait=60"})]
+            for thread in waiting:
+                thread.start()
+            eventually(lambda: metric(port, "recado_gateway_in_flight_records") == 2)
+            assert program.stop() == 3, program.log
+            for thread in waiting:
+                thread.join()
+            assert [status for status, _ in told] == [202, 202], told
+            kafka.resume(1)
+        with start(kafka.bootstrap_servers, tmp_path, **settings) as (program, port):
+            status, again = post(port, "/send", {"message": "x"}, **headers)
+            assert (status, again["id"]) == (202, "once")
+            assert program.stop() == 0, program.log
+        # The paused broker had both already, so each may be there twice, with its id.
+        ids = {dict(message.headers())["recado-id"] for message in read_all(kafka.bootstrap_servers, topic)}
+        assert len(ids) == 3
+        assert b"once" in ids
+
+
+def test_a_second_signal_hurries_though_nothing_but_kafka_is_waited_for(tmp_path):
+    with start_kafka(tmp_path / "kafka") as kafka:
+        topic = make_topic(kafka.bootstrap_servers, 1, {})
+        with start(kafka.bootstrap_servers, tmp_path, RECADO_TOPIC=topic) as (program, port):
+            assert post(port, "/send", {"message": "first"})[0] == 200
+            kafka.pause(1)
+            assert post(port, "/send", {"message": "x"}, Prefer="wait=0")[0] == 202
+            program.process.send_signal(signal.SIGTERM)
+            eventually(lambda: '"draining"' in program.log)
+            time.sleep(0.3)
+            began = time.monotonic()
+            assert program.stop() == 3, program.log
+            assert time.monotonic() - began < 8  # of twenty

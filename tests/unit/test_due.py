@@ -83,6 +83,13 @@ def test_a_wrong_moment_names_the_field(moment):
         raw(deliver_at=str(moment))
 
 
+def test_a_timestamp_that_kafka_would_refuse_at_the_moment_of_delivery_is_refused_now():
+    with pytest.raises(Problem) as caught:
+        one(delay="1s", timestamp=NOW + 3_602_000)
+    assert (caught.value.status, caught.value.extensions["field"]) == (422, "timestamp")
+    assert one(delay="1s", timestamp=NOW + 3_600_000)
+
+
 def test_both_at_once_are_refused():
     with pytest.raises(Problem, match="exclude each other"):
         one(delay="1s", deliver_at=NOW + 5)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from recado.gateway import envelope as envelopes
 from recado.gateway import parse
 from recado.gateway.envelope import Outline
 from recado.gateway.parse import LineParser, parse_json, parse_query, parse_raw
@@ -436,6 +437,14 @@ def test_too_many_records_are_413(monkeypatch):
     assert refusal(lines, [three + envelope()]).code == "too-many-records"
     assert refusal(lines, [three, envelope() + b"\n"]).code == "too-many-records"
     assert refusal(parse_json, b"[" + b",".join([envelope()] * 4) + b"]", OUTLINE).code == "too-many-records"
+    nested = envelope(message=[{}] * 9)
+    assert len(parse_json(b"[" + b",".join([nested] * 3) + b"]", OUTLINE)[0]) == 3, "braces are not records"
+
+
+def test_too_many_headers_are_too_large_a_record_before_each_is_looked_at(monkeypatch):
+    monkeypatch.setattr(envelopes, "checked_header", None)
+    headers = {f"h{number}": "" for number in range(101)}
+    assert refusal(one, envelope(headers=headers), Outline("t", new_ids, 100)).code == "record-too-large"
 
 
 # Raw bodies and query strings

@@ -613,3 +613,12 @@ def test_a_person_who_discards_what_was_refused_is_noticed(tmp_path, kafka):
         other.close()
         eventually(lambda: spool.refused == 1)
         assert spool.held_bytes() > 0
+
+
+def test_what_would_be_written_to_a_log_that_somebody_deleted_is_not_kept(tmp_path, kafka):
+    with spooling(tmp_path, kafka) as spool:
+        keep(spool, "a")
+        next(tmp_path.glob("*-wal")).unlink()
+        late = keep(spool, "b")
+        assert isinstance(late.keeping.error, SpoolFailed)
+        assert "is gone; restart the gateway" in str(late.keeping.error)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from recado.clock import Deadline
 from recado.errors import SpoolFailed, SpoolFull
 from recado.gateway.api import create_app
 from recado.gateway.server import gateway_of
@@ -169,7 +170,7 @@ def test_a_gateway_that_could_not_connect_leaves_its_spool_free(tmp_path):
     client = app.test_client()
     assert [client.post("/send", json={"message": 1}).status_code for _ in range(3)] == [503, 503, 200]
     assert [path.name for path in (tmp_path / "spool").glob("*.db")] == ["spool-1.db"]
-    gateway_of(app).close(1)
+    gateway_of(app).close(Deadline(1))
 
 
 # --- a disk that is full -------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class Stepped(deque[Any]):
 
 def test_a_report_from_another_thread_wakes_the_request():
     async def scenario(waiting: Waiting, producer: Producer) -> None:
-        future = waiting.future(FOREVER_S)
+        future = waiting.for_kafka(FOREVER_S)
         in_thread(waiting.complete, future, delivery())
         await future
 
@@ -98,7 +98,7 @@ def test_a_report_from_another_thread_wakes_the_request():
 def test_a_report_while_the_last_one_is_served_is_not_lost(place):
     async def scenario(waiting: Waiting, producer: Producer) -> None:
         stepped = waiting._completed = Stepped()
-        first, second = waiting.future(FOREVER_S), waiting.future(FOREVER_S)
+        first, second = waiting.for_kafka(FOREVER_S), waiting.for_kafka(FOREVER_S)
         setattr(stepped, place, lambda: in_thread(waiting.complete, second, delivery()))
         in_thread(waiting.complete, first, delivery())
         await asyncio.gather(first, second)
@@ -109,7 +109,7 @@ def test_a_report_while_the_last_one_is_served_is_not_lost(place):
 def test_a_report_that_stops_between_noting_and_waking_is_not_lost():
     async def scenario(waiting: Waiting, producer: Producer) -> None:
         stepped = waiting._completed = Stepped()
-        first, second = waiting.future(FOREVER_S), waiting.future(FOREVER_S)
+        first, second = waiting.for_kafka(FOREVER_S), waiting.for_kafka(FOREVER_S)
         noted, resolved = threading.Event(), threading.Event()
         # The thread has noted the first request and is then held while the loop serves all that is there.
         stepped.after_joining = lambda: (noted.set(), resolved.wait(DEADLINE_S))
@@ -127,7 +127,7 @@ def test_a_report_that_stops_between_noting_and_waking_is_not_lost():
 
 def test_a_report_on_the_producers_thread_while_the_loop_serves_is_not_lost():
     async def scenario(waiting: Waiting, producer: Producer) -> None:
-        future = waiting.future(FOREVER_S)
+        future = waiting.for_kafka(FOREVER_S)
         producer.on_serve = lambda: in_thread(waiting.complete, future, delivery(BUSY))
         waiting.gather.add(delivery(BUSY))
         await future
@@ -137,7 +137,7 @@ def test_a_report_on_the_producers_thread_while_the_loop_serves_is_not_lost():
 
 def test_a_report_that_saw_the_loop_serve_and_comes_after_it_is_not_lost():
     async def scenario(waiting: Waiting, producer: Producer) -> None:
-        future = waiting.future(FOREVER_S)
+        future = waiting.for_kafka(FOREVER_S)
         noted, go_on = threading.Event(), threading.Event()
         stepped = waiting._completed = Stepped()
         stepped.after_joining = lambda: (noted.set(), go_on.wait(DEADLINE_S))
@@ -153,7 +153,7 @@ def test_a_report_that_saw_the_loop_serve_and_comes_after_it_is_not_lost():
         await future
         go_on.set()
         thread.join(DEADLINE_S)
-        another = waiting.future(FOREVER_S)
+        another = waiting.for_kafka(FOREVER_S)
         in_thread(waiting.complete, another, delivery())
         await another
 
@@ -182,7 +182,7 @@ def test_thousands_of_reports_from_two_sides_wake_every_request():
             for _ in range(300):
                 futures = []
                 for _ in range(20):
-                    future, sent = waiting.future(FOREVER_S), delivery()
+                    future, sent = waiting.for_kafka(FOREVER_S), delivery()
                     futures.append(future)
                     waiting.gather.add(sent)
                     due.append((future, sent))
@@ -198,7 +198,7 @@ def test_thousands_of_reports_from_two_sides_wake_every_request():
 def test_a_deadline_ends_the_wait_and_not_before(wait_s):
     async def scenario(waiting: Waiting, producer: Producer) -> None:
         began = time.monotonic()
-        await waiting.future(wait_s)
+        await waiting.for_kafka(wait_s)
         assert wait_s <= time.monotonic() - began + 0.002
         assert time.monotonic() - began < wait_s + LOOK_S + 0.5
 
@@ -207,7 +207,7 @@ def test_a_deadline_ends_the_wait_and_not_before(wait_s):
 
 def test_a_report_after_the_deadline_or_after_the_client_left_hurts_nobody():
     async def scenario(waiting: Waiting, producer: Producer) -> None:
-        late, left, patient = waiting.future(0), waiting.future(FOREVER_S), waiting.future(FOREVER_S)
+        late, left, patient = waiting.for_kafka(0), waiting.for_kafka(FOREVER_S), waiting.for_kafka(FOREVER_S)
         await late
         left.cancel()
         for future in (late, left, patient):
@@ -220,10 +220,23 @@ def test_a_report_after_the_deadline_or_after_the_client_left_hurts_nobody():
 
 def test_a_future_that_was_left_is_forgotten():
     async def scenario(waiting: Waiting, producer: Producer) -> None:
-        futures = [waiting.future(0.0) for _ in range(3)]
+        futures = [waiting.for_kafka(0.0) for _ in range(3)]
         waiting.leave(futures[1])
         await futures[0]
         await futures[2]
         assert not futures[1].done()
+
+    on_loop(scenario)
+
+
+def test_when_waits_end_those_for_kafka_do_and_those_for_the_disk_go_on():
+    async def scenario(waiting: Waiting, producer: Producer) -> None:
+        kafka, disk = waiting.for_kafka(FOREVER_S), waiting.for_disk(FOREVER_S)
+        waiting.end_waits()
+        await kafka
+        await waiting.for_kafka(FOREVER_S)
+        assert not disk.done()
+        waiting.awake(disk)
+        await disk
 
     on_loop(scenario)

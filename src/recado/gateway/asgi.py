@@ -31,6 +31,10 @@ __all__ = ["Front"]
 
 log = structlog.get_logger(__name__)
 
+#: Bodies of so many bytes are read on a thread, and so are compressed pieces: others must not wait meanwhile.
+LARGE = 2_000_000
+LARGE_COMPRESSED = 10_000
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -73,6 +77,11 @@ class Front:
             )
         finally:
             self.in_flight -= 1
+
+    def end_waits(self) -> None:
+        """Let no request wait for Kafka any more: what is not confirmed is written down, and answered so."""
+        if self._waiting is not None:
+            self._waiting.end_waits()
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
@@ -119,7 +128,10 @@ class Front:
                         if event["type"] == "http.disconnect":
                             raise incomplete("The connection broke off in the middle of the body.")
                         if body := event.get("body"):
-                            reader.feed(body)
+                            if reader.is_compressed and len(body) > LARGE_COMPRESSED:
+                                await asyncio.to_thread(reader.feed, body)
+                            else:
+                                reader.feed(body)
                         if not event.get("more_body"):
                             break
                         patience.came(task, len(body or b""))
@@ -131,7 +143,7 @@ class Front:
                 finally:
                     patience.end(task)
                 started = time.monotonic()
-                submission = reader.finish()
+                submission = reader.finish() if reader.size < LARGE else await asyncio.to_thread(reader.finish)
                 holding.grow(reader.size + RECORD_BYTES * len(submission.records))
                 delivery, kept = await self._give(submission)
                 metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
@@ -150,9 +162,18 @@ class Front:
         return await self._send_now(submission)
 
     async def _once(self, submission: Submission) -> Delivery:
+        """Send only what was not sent before; seen through even where nobody waits for the answer any more.
+
+        A request that ended half-way would forget what it had sent, and its repeat would send it again.
+        """
+        through = asyncio.ensure_future(self._seen_through(submission))
+        through.add_done_callback(_retrieved)
+        return await asyncio.shield(through)
+
+    async def _seen_through(self, submission: Submission) -> Delivery:
         """Send only what was not sent before, and remember what becomes of it before the answer."""
         waiting, once = self._waiting or self._started(), self._gateway.once
-        taken = waiting.future(KEEP_S)
+        taken = waiting.for_disk(KEEP_S)
         reservation = once.reserve(submission.keys, partial(waiting.awake, taken))
         await taken
         reservation.check()
@@ -163,7 +184,7 @@ class Front:
             reservation.release()
             raise
         whole = together(submission, known, fates)
-        stored = waiting.future(KEEP_S)
+        stored = waiting.for_disk(KEEP_S)
         reservation.store(whole.fates, partial(waiting.awake, stored))
         await stored
         return whole
@@ -176,14 +197,14 @@ class Front:
     async def _produce(self, submission: Submission) -> tuple[Delivery, Keeping | None]:
         """Give the records to Kafka; those that it has not confirmed in time are written down before the answer."""
         waiting, intake = self._waiting or self._started(), self._gateway.intake
-        confirmed = waiting.future(submission.wait_s)
+        confirmed = waiting.for_kafka(submission.wait_s)
         delivery = intake.open(submission, partial(waiting.complete, confirmed))
         waiting.gather.add(delivery)
         await confirmed
         late = delivery.unconfirmed()
         if not late or intake.spool is None:
             return delivery, None
-        kept = waiting.future(KEEP_S)
+        kept = waiting.for_disk(KEEP_S)
         keeping = intake.spool.keep(delivery, late, under_way=True, asked=False, on_end=partial(waiting.awake, kept))
         await kept
         intake.spool.withdraw(keeping)
@@ -200,7 +221,7 @@ class Front:
                 return await self._produce(submission)
             await asyncio.sleep(LEAVING_S)
             looks -= 1
-        kept, confirmed = waiting.future(KEEP_S), waiting.future(submission.wait_s)
+        kept, confirmed = waiting.for_disk(KEEP_S), waiting.for_kafka(submission.wait_s)
         delivery = delivery_of(submission, partial(waiting.awake, confirmed))
         keeping = spool.keep(
             delivery,
@@ -251,6 +272,12 @@ class Front:
         while watch.pending() and time.monotonic() < deadline:
             await asyncio.sleep(FLUSH_LOOK_S)
         return flush_answer(watch)
+
+
+def _retrieved(through: asyncio.Future[Delivery]) -> None:
+    """An error that nobody waits for was still seen."""
+    if not through.cancelled():
+        through.exception()
 
 
 def _base(path: str, topic: str | None) -> str:

@@ -18,6 +18,9 @@ _DELAY = re.compile(r"(\d{1,15})(ms|s|m|h|d)", re.ASCII)
 
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
+#: How far a record's timestamp may be ahead (Kafka's default of ``message.timestamp.after.max.ms``).
+MAX_AHEAD_MS = 3_600_000
+
 _DAYS = MAX_DELAY_MS // 86_400_000
 
 
@@ -36,7 +39,11 @@ def deferred(record: Outgoing, deliver_at: int | str | None, after: str | None, 
         return record
     if due_ms > now_ms + MAX_DELAY_MS:
         raise invalid(field, f"must not be more than {_DAYS} days ahead.")
-    return delay(record, due_ms=due_ms, now_ms=now_ms) if due_ms > now_ms else record
+    if due_ms <= now_ms:
+        return record
+    if record.timestamp_ms > due_ms + MAX_AHEAD_MS:
+        raise invalid("timestamp", "must not be more than an hour after the moment of delivery: Kafka would refuse it.")
+    return delay(record, due_ms=due_ms, now_ms=now_ms)
 
 
 def _delay_ms(text: str) -> int:

@@ -75,6 +75,8 @@ def open_envelope(envelope: Envelope, outline: Outline) -> Outgoing:
     record_id = outline.new_ids(1)[0] if envelope.id is None else checked_id(envelope.id)
     headers = [(HEADER_ID, record_id.encode()), *outline.headers]
     if envelope.headers:
+        if len(envelope.headers) > outline.max_record_bytes:  # before each is looked at
+            raise record_too_large(len(envelope.headers), outline.max_record_bytes)
         headers += [checked_header(name, value) for name, value in envelope.headers.items()]
     record = Outgoing(
         topic,
@@ -175,5 +177,10 @@ def check_size(record: Outgoing, max_bytes: int) -> None:
     for name, value in record.headers:
         size += len(name) + len(value)
     if size > max_bytes:
-        detail = f"The record has {size} bytes; RECADO_MAX_RECORD_BYTES allows {max_bytes}."
-        raise Problem(413, "record-too-large", "Record too large", detail, field="message")
+        raise record_too_large(size, max_bytes)
+
+
+def record_too_large(size: int, max_bytes: int) -> Problem:
+    """What to say of a record of so many bytes, or more."""
+    detail = f"The record has {size} bytes; RECADO_MAX_RECORD_BYTES allows {max_bytes}."
+    return Problem(413, "record-too-large", "Record too large", detail, field="message")

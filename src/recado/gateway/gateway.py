@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from recado.clock import Deadline
 from recado.errors import RecadoError
 from recado.gateway.answer import Answer
 from recado.gateway.budget import Budget
@@ -43,6 +43,9 @@ LEAST_REFRESH_S = 0.5
 
 #: What the delay line may take to leave its group though no time is left, in seconds: others wait for its partitions.
 LEAST_LEAVE_S = 2.0
+
+#: Rest between two looks whether it has, in seconds: the deadline may come nearer meanwhile.
+LEAVE_LOOK_S = 0.1
 
 _JSON = [(b"content-type", b"application/json")]
 
@@ -87,7 +90,12 @@ class Gateway:
         owned = Folder(directory).take()
         try:
             link = self._connect(self.settings)
-            spool = Spool(owned.store, max_bytes=self.settings.spool_max_bytes, producer=link.patient)
+            spool = Spool(
+                owned.store,
+                max_bytes=self.settings.spool_max_bytes,
+                producer=link.patient,
+                is_reachable=lambda: link.topics.reachable,
+            )
         except BaseException:  # the next try shall find the spool free
             owned.store.close()
             owned.release()
@@ -173,15 +181,16 @@ class Gateway:
         asking.join(wait_s or LEAST_REFRESH_S)
         return bool(answers and answers[0])
 
-    def close(self, timeout_s: float) -> Left:
+    def close(self, deadline: Deadline) -> Left:
         """Wait for what is outstanding; return what remains."""
         # Both end at the same time: the line only moves what Kafka has already, so neither waits for the other.
         if self._delays is not None:
             self._delays.stop()
-        deadline = time.monotonic() + timeout_s
-        left = self._intake.close(timeout_s) if self._intake is not None else Left(0, 0)
+        left = self._intake.close(deadline) if self._intake is not None else Left()
         if self._delays is not None:
-            self._delays.join(max(LEAST_LEAVE_S, deadline - time.monotonic()))
+            leaving = Deadline(LEAST_LEAVE_S)
+            while not self._delays.join(LEAVE_LOOK_S) and (deadline.left_s() or leaving.left_s()):
+                pass
         self.once.close()
         if self._owned is not None:
             self._owned.release()

@@ -10,6 +10,7 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
+from recado.clock import Deadline
 from recado.errors import DeliveryUnknown, KafkaUnreachable, NotAllowed, RecadoError, UnknownTopic
 from recado.gateway.delaying import any_delayed, count_accepted, destination
 from recado.gateway.envelope import invalid
@@ -158,19 +159,22 @@ class Intake:
         """How many records wait for Kafka's word."""
         return self.producer.outstanding()
 
-    def close(self, timeout_s: float) -> Left:
+    def close(self, deadline: Deadline) -> Left:
         """Wait for what is outstanding, then stop; return what remains."""
-        deadline = time.monotonic() + timeout_s
-        if self.spool is None:
-            return Left(self.producer.close(timeout_s), 0)
-        # As long as Kafka answers the spool empties; then nothing more is sent from the disk, and what was sent and is
-        # confirmed until the end is struck out.
-        while self.topics.reachable and self.spool.is_moving() and time.monotonic() < deadline:
+        spool = self.spool
+        if spool is not None:
+            # As long as Kafka answers the spool empties; then nothing more is sent from the disk, and what was sent
+            # and is confirmed until the end is struck out.
+            while self.topics.reachable and spool.is_moving() and deadline.left_s():
+                time.sleep(FLUSH_LOOK_S)
+            spool.stop()
+        while deadline.left_s() and (self.producer.outstanding() or (spool is not None and spool.sending())):
             time.sleep(FLUSH_LOOK_S)
-        self.spool.stop()
-        unconfirmed = self.producer.close(max(0.0, deadline - time.monotonic()))
-        spooled = self.spool.close(max(0.0, deadline - time.monotonic()))
-        return Left(unconfirmed, spooled)
+        unconfirmed = self.producer.close(0)
+        if spool is None:
+            return Left(unconfirmed)
+        depth = spool.close(0)
+        return Left(unconfirmed, depth.rows, depth.refused)
 
     def _close(self, on_complete: Callable[[Delivery], None], topics: dict[str, int], delivery: Delivery) -> None:
         self._open.discard(delivery)
@@ -227,9 +231,11 @@ class Left(NamedTuple):
     """What remains when a gateway ends."""
 
     #: Records whose fate nobody knows.
-    unconfirmed: int
+    unconfirmed: int = 0
     #: Records that are safe in the spool, and will be sent at the next start.
-    spooled: int
+    spooled: int = 0
+    #: Records that are safe in the spool, too, but that Kafka refused for good: they wait for a person.
+    refused: int = 0
 
 
 class Flush:

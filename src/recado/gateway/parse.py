@@ -45,6 +45,7 @@ T = TypeVar("T")
 _one = msgspec.json.Decoder(Envelope)
 _lines = msgspec.json.Decoder(Line)
 _many = msgspec.json.Decoder(list[Envelope])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
 _PATH = re.compile(r" - at `\$?(?:\[(\d+|\.\.\.)\])?\.?(.*?)`$")
 _UNKNOWN = re.compile(r"unknown field `(.*)`")
 _MISSING = re.compile(r"missing required field `(.*?)`")
@@ -56,6 +57,8 @@ def parse_json(body: bytes, outline: Outline) -> tuple[list[Outgoing], bool]:
     is_array = body.lstrip(b" \t\r\n")[:1] == b"["
     if not is_array:
         return [open_envelope(_decoded(_one.decode, body), outline)], False
+    if body.count(b"{") > MAX_RECORDS:  # as many records, or large ones: tell before each becomes an object
+        check_count(len(_decoded(_raws.decode, body)))
     envelopes = _decoded(_many.decode, body)
     if not envelopes:
         raise Problem(422, "empty", "Nothing to send", "The array holds no record.")

@@ -89,7 +89,7 @@ class Reader:
 
     # One of these lives per request: no reference may lead back to it, or the garbage collector pays for each.
     __slots__ = ("_async", "_chunks", "_decoder", "_fields", "_hash", "_headers", "_lines", "_minimal", "_outline",
-                 "_parse", "_query", "_received", "_topic", "_wait_s", "expected", "size")  # fmt: skip
+                 "_parse", "_query", "_received", "_topic", "_wait_s", "expected", "is_compressed", "size")  # fmt: skip
 
     def __init__(
         self, topic: str | None, query: str, headers: Iterable[tuple[bytes, bytes]], *, settings: Settings
@@ -113,6 +113,8 @@ class Reader:
         if b"idempotency-key" in fields:
             self._hash = hashlib.sha256(repr((topic, query, fields.get(b"content-type"))).encode())
         self._query = parse_query(query, NO_PARAMETERS if topic is None else RAW_PARAMETERS) if query else {}
+        #: The body comes compressed: a small piece may be a large one.
+        self.is_compressed = b"content-encoding" in fields
         self._decoder: Decoder = decoder(fields.get(b"content-encoding", b""), settings.max_body_bytes)
         self._chunks: list[bytes] = []
         self._lines: LineParser | None = None

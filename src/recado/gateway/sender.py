@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import msgspec
 import structlog
 
-from recado.clock import wall_clock_ms
+from recado.clock import Deadline, wall_clock_ms
 from recado.errors import DeliveryUnknown, RecadoError
 from recado.gateway.answer import fates_of
 from recado.gateway.blocking import give
@@ -148,7 +148,7 @@ class Sender:
         """Wait up to ``RECADO_DRAIN_S`` for what is under way; what remains is kept in the spool, and said."""
         if self._threads is not None:
             self._threads.shutdown()
-        left = self._gateway.close(self._settings.drain_s)
+        left = self._gateway.close(Deadline(self._settings.drain_s))
         if left.spooled:
             log.warning(
                 "records remain in the spool", records=left.spooled, path=str(self._settings.data_dir / "spool")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import resource
 import signal
 import socket
-import time
 from collections.abc import Callable
 
 import structlog
@@ -17,9 +17,11 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from recado.clock import Deadline
 from recado.errors import ConfigurationError
 from recado.gateway.asgi import Front
 from recado.gateway.gateway import Gateway
+from recado.gateway.intake import Left
 from recado.gateway.routes import EXTENSION
 from recado.gateway.wsgi import WsgiBridge
 
@@ -42,6 +44,12 @@ GC_THRESHOLD = 50_000
 #: After a second signal the producer gets so long to finish, in seconds; what it does not is in the spool.
 HURRY_S = 1.0
 
+#: So long before the end of a drain, in seconds, requests wait for Kafka no more: they are written down and answered.
+ANSWER_S = 1.6
+
+#: Most descriptors that the server asks for: each connection is one.
+DESCRIPTORS = 65_536
+
 
 def gateway_of(app: Flask) -> Gateway:
     """The gateway whose blueprint is registered in ``app``. Raises ConfigurationError where there is none."""
@@ -57,7 +65,16 @@ def run(app: Flask, *, on_ready: Callable[[str], None] = lambda url: None) -> in
     0: everything that was taken is in Kafka, or its sender knows that it is not. 3: records were given up
     unconfirmed when ``drain_s`` ended (each was answered 504). ``on_ready`` is given the URL once it listens.
     """
+    _raise_limit()
     return uvloop.run(_serve(app, on_ready))
+
+
+def _raise_limit() -> None:
+    """Ask for as many descriptors as this process may have: at the usual 1,024 a thousand connections are a wall."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(app: Flask, on_ready: Callable[[str], None]) -> int:
@@ -111,23 +128,42 @@ async def _drain(
     log.info("draining", requests=front.in_flight, records=gateway.intake.outstanding(), delay_s=settings.drain_delay_s)
     hurried = asyncio.create_task(hurry.wait())
     await asyncio.wait({hurried}, timeout=settings.drain_delay_s)
-    deadline = time.monotonic() + settings.drain_s
-    # Nothing new from here on: the port closes, idle connections too, and the requests under way are answered.
+    deadline = Deadline(settings.drain_s)
+    # Nothing new from here on: the port closes, idle connections too, and the requests under way are answered. Those
+    # that would wait for Kafka beyond the deadline wait no longer, so that they are told what was kept of them.
     server.stop()
-    await asyncio.wait({serving, hurried}, timeout=settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(
+        {serving, hurried}, timeout=max(0.0, settings.drain_s - ANSWER_S), return_when=asyncio.FIRST_COMPLETED
+    )
     if hurry.is_set():
         log.warning("draining hurried by a second signal", requests=front.in_flight)
-        deadline = time.monotonic() + HURRY_S
+        deadline.shorten(ANSWER_S + HURRY_S)
+    front.end_waits()
+    await asyncio.wait({serving}, timeout=min(ANSWER_S, deadline.left_s()))
     # Last the producer: what a request handed over before its deadline may still arrive.
-    left = await asyncio.to_thread(gateway.close, max(0.0, deadline - time.monotonic()))
+    closing = asyncio.create_task(asyncio.to_thread(gateway.close, deadline))
+    await asyncio.wait({closing, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    if hurry.is_set():
+        deadline.shorten(HURRY_S)
+    return _told(gateway, await closing)
+
+
+def _told(gateway: Gateway, left: Left) -> int:
+    """Say what remains; return the exit code."""
+    path = str(gateway.settings.data_dir / "spool")
     if left.spooled:
-        where = str(gateway.settings.data_dir / "spool")
+        log.warning("stopped with records in the spool", records=left.spooled, path=path, then="sent at the next start")
+    if left.refused:
         log.warning(
-            "stopped with records in the spool", records=left.spooled, path=where, then="sent at the next start"
+            "stopped with records that Kafka refused",
+            records=left.refused,
+            path=path,
+            remedy="recado spool list --refused",
         )
-    if left.unconfirmed and gateway.intake.spool is None:
+    is_lost = left.unconfirmed > 0 and gateway.intake.spool is None
+    if is_lost:
         log.warning("stopped with records unconfirmed", records=left.unconfirmed, answered="504 unknown")
-    if left.spooled or (left.unconfirmed and gateway.intake.spool is None):
+    if left.spooled or left.refused or is_lost:
         return 3
     log.info("stopped", records_unconfirmed=0)
     return 0

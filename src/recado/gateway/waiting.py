@@ -23,16 +23,31 @@ class Waiting:
         self._loop = loop
         self._topics = topics
         self._progress_at = loop.time()
+        #: The futures that wait for Kafka's word, and those that wait for the disk, each with its deadline.
         self._deadlines: dict[asyncio.Future[None], float] = {}
+        self._disk: dict[asyncio.Future[None], float] = {}
+        self._ended = False
         self._completed: deque[tuple[asyncio.Future[None], int]] = deque()
         self.gather = Gather(producer, loop, on_served=self._resolve)
         self._look()
 
-    def future(self, wait_s: float) -> asyncio.Future[None]:
-        """A future that is done when its request is complete, or ``wait_s`` seconds from now."""
+    def for_kafka(self, wait_s: float) -> asyncio.Future[None]:
+        """A future that is done when its request is complete, ``wait_s`` seconds from now, or at ``end_waits``."""
         future = self._loop.create_future()
-        self._deadlines[future] = self._loop.time() + wait_s
+        self._deadlines[future] = self._loop.time() + (0.0 if self._ended else wait_s)
         return future
+
+    def for_disk(self, wait_s: float) -> asyncio.Future[None]:
+        """A future that is done when something is on the disk, or ``wait_s`` seconds from now."""
+        future = self._loop.create_future()
+        self._disk[future] = self._loop.time() + wait_s
+        return future
+
+    def end_waits(self) -> None:
+        """Nobody waits for Kafka any more, from now on."""
+        self._ended = True
+        for future in list(self._deadlines):
+            self._wake(future)
 
     def leave(self, future: asyncio.Future[None]) -> None:
         """Nobody waits for this future any more."""
@@ -65,14 +80,16 @@ class Waiting:
         self.gather.confirmed(count)
 
     def _wake(self, future: asyncio.Future[None]) -> None:
-        self._deadlines.pop(future, None)
+        if self._deadlines.pop(future, None) is None:
+            self._disk.pop(future, None)
         if not future.done():
             future.set_result(None)
 
     def _look(self) -> None:
         now = self._loop.time()
-        for future in [future for future, deadline in self._deadlines.items() if deadline <= now]:
-            self._wake(future)
+        for waiting in (self._deadlines, self._disk):
+            for future in [future for future, deadline in waiting.items() if deadline <= now]:
+                self._wake(future)
         if not self._deadlines:
             self._progress_at = now
         elif now - self._progress_at > OVERDUE_S:

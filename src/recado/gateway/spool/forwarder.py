@@ -48,6 +48,9 @@ FINAL = (RecordTooLarge, DeliveryFailed)
 #: Good reports of a backlog that the spool is told of at once: one lock for many. Smaller batches are told row by row.
 TELL_ROWS = 200
 
+#: What a small record takes here and in librdkafka's queue beyond its own bytes, as measured.
+RECORD_BYTES = 1_200
+
 #: Bytes of records read from the disk at a time, about.
 READ_BYTES = 4 * 1024 * 1024
 
@@ -100,10 +103,13 @@ class _Sent(Delivery):
 class Forwarder:
     """One thread that reads the spool, and a producer that is made when there is something to send."""
 
-    def __init__(self, store: Store, spool: Listener, *, producer: Callable[[], Producer]) -> None:
+    def __init__(
+        self, store: Store, spool: Listener, *, producer: Callable[[], Producer], is_reachable: Callable[[], bool]
+    ) -> None:
         self._store = store
         self._spool = spool
         self._make = producer
+        self._is_reachable = is_reachable
         self._producer: Producer | None = None
         #: The producer said that it does not know: it never should, so another one takes its place.
         self._is_doubtful = False
@@ -152,6 +158,10 @@ class Forwarder:
         self._wake.set()
         self._thread.join()
 
+    def sending(self) -> int:
+        """How many records its producer waits for."""
+        return self._producer.outstanding() if self._producer is not None else 0
+
     def close(self, timeout_s: float) -> None:
         """Stop, and wait for the reports of what was sent."""
         self.stop()
@@ -182,7 +192,8 @@ class Forwarder:
     def _advance(self, line: Line) -> None:
         while not self._closing:
             with self._spool.lock:
-                held = line.held_until > time.monotonic()
+                # While Kafka is away nothing is read: it would only wait in memory.
+                held = line.held_until > time.monotonic() or not self._is_reachable()
                 full = len(line.in_flight) >= WINDOW_ROWS or self._bytes >= WINDOW_BYTES
                 if held or full or not line.unsent or not line.go_back():
                     return
@@ -256,7 +267,7 @@ class Forwarder:
 def weight(record: Outgoing) -> int:
     """About what a record takes in memory, in bytes."""
     headers = sum([len(name) + len(value) + 100 for name, value in record.headers])
-    return 200 + len(record.value or b"") + len(record.key or b"") + headers
+    return RECORD_BYTES + len(record.value or b"") + len(record.key or b"") + headers
 
 
 def _nothing(delivery: Delivery) -> None: ...

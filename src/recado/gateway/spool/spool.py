@@ -30,7 +30,14 @@ log = structlog.get_logger(__name__)
 class Spool(Lines):
     """Thread-safe. Nothing here blocks but ``close``."""
 
-    def __init__(self, store: Store, *, max_bytes: int, producer: Callable[[], Producer]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        max_bytes: int,
+        producer: Callable[[], Producer],
+        is_reachable: Callable[[], bool] = lambda: True,
+    ) -> None:
         super().__init__(max_bytes=max_bytes)
         self.path = store.path
         self._store = store
@@ -49,7 +56,9 @@ class Spool(Lines):
         metrics.SPOOL_BYTES.set_function(lambda: self.depth().size_bytes)
         metrics.SPOOL_OLDEST.set_function(lambda: self.depth().oldest_s)
         metrics.SPOOL_REFUSED.set_function(lambda: self.refused)
-        self._forwarder = Forwarder(Store(store.path, read_only=True), self, producer=producer)
+        self._forwarder = Forwarder(
+            Store(store.path, read_only=True), self, producer=producer, is_reachable=is_reachable
+        )
         self._writer = Writer(store, self, now_ms=wall_clock_ms)
         self._forwarder.start()
 
@@ -116,8 +125,12 @@ class Spool(Lines):
         """Send nothing more."""
         self._forwarder.stop()
 
-    def close(self, timeout_s: float) -> int:
-        """Stop forwarding, write down what was confirmed; return how many rows remain."""
+    def sending(self) -> int:
+        """How many rows Kafka has been given whose reports are still to come."""
+        return self._forwarder.sending()
+
+    def close(self, timeout_s: float) -> Depth:
+        """Stop forwarding, write down what was confirmed; return what remains."""
         self._forwarder.close(timeout_s)
         self._writer.close()
         left = self.depth()
@@ -126,7 +139,7 @@ class Spool(Lines):
         except sqlite3.Error as error:  # a full disk, or somebody looks into it: it stays as it is
             log.info("spool not shrunk", path=str(self.path), error=str(error))
         self._store.close()
-        return left.rows + left.refused
+        return left
 
     # --- what the writer tells ---------------------------------------------------------------------------------
 

@@ -61,6 +61,9 @@ class Store:
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
         self._topics: dict[str, int] = {}
+        #: Which files are written, the log from the first commit on.
+        self._inode: tuple[int, int] | None = None
+        self._log_inode: tuple[int, int] | None = None
         #: Topics that the transaction under way has added.
         self._fresh: list[str] = []
         if read_only:
@@ -81,8 +84,7 @@ class Store:
                 self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 self._db.execute(f"PRAGMA user_version={LAYOUT}")
         self._topics = {name: number for number, name in self._db.execute("SELECT number, name FROM topics")}
-        status = os.stat(self.path)
-        self._inode = (status.st_dev, status.st_ino)
+        self._inode = _inode(self.path)
 
     def _check_layout(self) -> bool:
         """Tell whether the file is new. Raises Damaged, or SpoolFailed where a later recado has written it."""
@@ -117,15 +119,16 @@ class Store:
             raise
 
     def _check_there(self) -> None:
-        """What is written to a file that somebody deleted is kept nowhere."""
-        try:
-            status = os.stat(self.path)
-        except FileNotFoundError:
-            raise sqlite3.OperationalError(f"{self.path} is gone; restart the gateway") from None
-        except OSError as error:
-            raise sqlite3.OperationalError(f"{self.path}: {error.strerror}") from error
-        if (status.st_dev, status.st_ino) != self._inode:
-            raise sqlite3.OperationalError(f"{self.path} is another file now; restart the gateway")
+        """What is written to a file that somebody deleted, or to a deleted log beside it, is kept nowhere."""
+        if (found := _inode(self.path)) != self._inode:
+            what = "is gone" if found is None else "is another file now"
+            raise sqlite3.OperationalError(f"{self.path} {what}; restart the gateway")
+        log = self.path.with_name(f"{self.path.name}-wal")
+        found = _inode(log)
+        if self._log_inode is None:
+            self._log_inode = found
+        elif found != self._log_inode:
+            raise sqlite3.OperationalError(f"{log} is gone; restart the gateway")
 
     def touch(self) -> None:
         """Write a little, to see whether that works. Inside a transaction."""
@@ -246,6 +249,17 @@ class Store:
     def close(self) -> None:
         """Close the connection."""
         self._db.close()
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Which file stands there; None where none does."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise sqlite3.OperationalError(f"{path}: {error.strerror}") from error
+    return status.st_dev, status.st_ino
 
 
 def _batch(rows: Iterator[Saved], max_rows: int, max_bytes: int) -> list[tuple[Saved, bytes]]:
