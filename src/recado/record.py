@@ -84,3 +84,5 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False, array_like=True):
     timestamp_ms: int = 0
     #: The id is its sender's: a record with the same one is not sent twice within 24 hours.
     is_own_id: bool = False
+    #: The sender's words for when it shall be delivered, "" where there are none: part of what a request is.
+    due_as_sent: str = ""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from recado.errors import DeliveryFailed, DeliveryUnknown
+from recado.gateway.idempotency import once
+from recado.gateway.idempotency.store import Answers
 from tests.fronts import gate
 from tests.programs import eventually
 
@@ -151,3 +156,244 @@ def test_an_illegal_key_is_422(http, key):
     refused = http.send({"message": 1}, idempotency_key=key)
     assert (refused.status, refused.json["field"]) == (422, "idempotency-key")
     assert http.kafka.produced == []
+
+
+@pytest.mark.parametrize("by", ["key", "id"])
+@pytest.mark.parametrize("kind_of_delay", ["delay", "deliver_at"])
+def test_a_delayed_request_is_answered_with_its_first_due_moment(http, by, kind_of_delay):
+    due_ms = int(time.time() * 1000) + 500
+    body = {"message": 1, "delay": "1m"} if kind_of_delay == "delay" else {"message": 1, "deliver_at": due_ms}
+    headers = {"idempotency_key": "k"} if by == "key" else {}
+    body |= {"id": "k"} if by == "id" else {}
+    first = http.send(body, **headers)
+    assert first.status == 202
+    if kind_of_delay == "deliver_at":
+        eventually(lambda: time.time() * 1000 > due_ms, within_s=20, why="it is not due")
+    again = http.send(body, **headers)
+    assert (again.status, again.json, again.headers["location"]) == (202, first.json, first.headers["location"])
+    assert len(http.kafka.produced) == 1
+
+
+def test_a_delayed_record_keeps_its_due_moment_over_a_restart_and_among_others(kind: str, tmp_path: Path):
+    later, other = b'{"message":1,"id":"a","delay":"1m"}\n', b'{"message":2,"id":"b"}\n'
+    with gate(kind, data_dir=tmp_path) as first:
+        given = first.lines(later)
+    with gate(kind, data_dir=tmp_path) as restarted:
+        answer = restarted.lines(later + other)
+        assert (answer.status, answer.lines[0]) == (207, given.lines[0])
+        assert answer.lines[1]["status"] == "delivered"
+        summary = restarted.lines(later + other, prefer="return=minimal").json
+        assert (summary["accepted"], summary["delivered"]) == (1, 1)
+        assert [record.id for record in restarted.kafka.produced] == ["b"]
+
+
+def test_an_id_with_another_delay_is_422(http):
+    stamped = {"message": "a", "id": "x", "timestamp": 5}
+    assert http.send({**stamped, "delay": "60s"}).status == 202
+    for other in ({"delay": "1m"}, {"deliver_at": int(time.time() * 1000) + 9000}, {"delay": "0s"}, {}):
+        refused = http.send({**stamped, **other})
+        assert (refused.status, refused.json["code"]) == (422, "key-reused")
+    assert http.send({**stamped, "delay": "60s", "timestamp": 6}).status == 422
+    assert http.request("POST", "/send/flask-topic?id=x&delay=60s&timestamp=5", b"a").status == 202
+    assert len(http.kafka.produced) == 1
+
+
+def test_what_was_due_at_once_was_delivered(http):
+    body = {"message": 1, "id": "x", "deliver_at": 5}
+    first = http.send(body)
+    assert first.status == 200
+    assert http.send(body).json == first.json
+
+
+def test_answers_of_an_earlier_recado_are_understood(kind: str, tmp_path: Path):
+    plain, late = {"message": 1, "id": "plain"}, {"message": 1, "id": "late", "delay": "1m"}
+    with gate(kind, data_dir=tmp_path) as first:
+        given = first.send(plain)
+        first.send(late)
+    with sqlite3.connect(tmp_path / "keys" / "answers.db") as db:
+        rows = db.execute("SELECT name, substr(digest, 1, 32), at_ms, owner FROM answers").fetchall()
+        db.execute("DROP TABLE answers")
+        db.execute("""CREATE TABLE answers(name TEXT PRIMARY KEY, digest BLOB NOT NULL, at_ms INTEGER NOT NULL,
+            owner TEXT NOT NULL, fates BLOB) WITHOUT ROWID""")
+        position = b"\x91\x93\x00\x00\xcf" + (1_700_000_000_000).to_bytes(8, "big")
+        db.executemany("INSERT INTO answers VALUES(?, ?, ?, ?, ?)", [(*row, position) for row in rows])
+    db.close()
+    with gate(kind, data_dir=tmp_path) as http:
+        assert http.send(plain).json == given.json
+        assert (http.send(late).status, http.send(late).json["status"]) == (202, "accepted")
+        assert http.send({"message": 1, "id": "plain", "partition": 0}).status == 422
+        assert http.kafka.produced == []
+
+
+def test_a_damaged_file_is_set_aside_and_a_new_one_begun(kind: str, tmp_path: Path):
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "answers.db").write_bytes(b"garbage" * 1000)
+    with gate(kind, data_dir=tmp_path) as http:
+        given = http.send({"message": 1}, idempotency_key="k")
+        assert given.status == 200
+        assert http.send({"message": 1}, idempotency_key="k").json == given.json
+        (aside,) = (tmp_path / "keys").glob("answers.aside-*.db")
+        assert aside.read_bytes() == b"garbage" * 1000
+        assert http.request("GET", "/health/ready").json["reasons"] == []
+
+
+def test_damage_inside_the_file_is_found_when_it_is_met(kind: str, tmp_path: Path):
+    path = tmp_path / "keys" / "answers.db"
+    with gate(kind, data_dir=tmp_path) as http:
+        assert http.lines(b"".join(b'{"message":1,"id":"%d"}\n' % n for n in range(500))).status == 200
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    with gate(kind, data_dir=tmp_path) as http:
+        assert http.send({"message": 1}, idempotency_key="k").status == 200
+        assert len(list((tmp_path / "keys").glob("answers.aside-*.db"))) == 1
+
+
+def test_a_file_that_cannot_be_opened_costs_no_descriptors_and_is_named_until_it_can(
+    kind: str, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(once, "REST_S", 0.05, raising=False)
+    folder = tmp_path / "keys"
+    (folder / "answers.db").mkdir(parents=True)
+    with gate(kind, data_dir=tmp_path) as http:
+        assert http.send({"message": 1}, idempotency_key="k").status == 503
+        before = len(os.listdir("/proc/self/fd"))
+        assert {http.send({"message": 1}, idempotency_key="k").status for _ in range(20)} == {503}
+        assert len(os.listdir("/proc/self/fd")) <= before + 3
+        assert len(list(folder.glob("*.alive"))) == 1
+        ready = http.request("GET", "/health/ready")
+        assert (ready.status, ready.json["reasons"][0]["code"]) == (200, "idempotency")
+        (folder / "answers.db").rmdir()
+        eventually(
+            lambda: not http.request("GET", "/health/ready").json["reasons"], within_s=20, why="it stays in trouble"
+        )
+        assert http.send({"message": 1}, idempotency_key="k").status == 200
+    assert not list(folder.glob("*.alive"))
+
+
+@pytest.mark.parametrize("is_mended", [True, False])
+def test_an_answer_that_could_not_be_written_is_remembered_until_it_is(kind, tmp_path, monkeypatch, is_mended):
+    store, fails = Answers.store, threading.Event()
+
+    def store_or_fail(*given):
+        if fails.is_set():
+            raise sqlite3.OperationalError("database or disk is full")
+        store(*given)
+
+    monkeypatch.setattr(Answers, "store", store_or_fail)
+    monkeypatch.setattr(once, "REST_S", 0.05, raising=False)
+    body = {"message": 1, "delay": "1m"}
+    with gate(kind, data_dir=tmp_path) as http:
+        fails.set()
+        given = http.send(body, idempotency_key="k")
+        assert given.status == 202
+        assert [http.send(body, idempotency_key="k").json for _ in range(3)] == [given.json] * 3
+        assert http.send({"message": 2}, idempotency_key="k").status == 422
+        assert http.send({"message": 2}, idempotency_key="new").status == 503
+        fails.clear()
+        if is_mended:
+            eventually(lambda: not http.gateway.once.trouble, within_s=20, why="it was not tried again")
+            assert http.send({"message": 2}, idempotency_key="new").status == 200
+    with gate(kind, data_dir=tmp_path) as restarted:
+        assert restarted.send(body, idempotency_key="k").json == given.json
+        assert restarted.kafka.produced == []
+
+
+def test_a_release_that_could_not_be_written_is_made_up_for(kind, tmp_path, monkeypatch):
+    release, failures = Answers.release, [sqlite3.OperationalError("locked")]
+
+    def release_or_fail(*given):
+        if failures:
+            raise failures.pop()
+        release(*given)
+
+    monkeypatch.setattr(Answers, "release", release_or_fail)
+    monkeypatch.setattr(once, "REST_S", 0.05, raising=False)
+    with gate(kind, data_dir=tmp_path) as http:
+        http.kafka.fate = lambda number, record: DeliveryFailed("no") if number == 0 else (0, number, 1)
+        assert http.send({"message": 1}, idempotency_key="k").status == 422
+        eventually(
+            lambda: http.send({"message": 1}, idempotency_key="k").status == 200,
+            within_s=20,
+            why="it was not tried again",
+        )
+
+
+@pytest.mark.parametrize("lost", ["folder", "file", "log", "replaced"])
+def test_keys_whose_files_were_removed_under_the_gateway_are_kept_in_new_ones(kind, tmp_path, lost):
+    folder = tmp_path / "keys"
+    with gate(kind, data_dir=tmp_path) as http:
+        first = http.send({"message": 1}, idempotency_key="first")
+        if lost == "folder":
+            shutil.rmtree(folder)
+        elif lost == "file":
+            (folder / "answers.db").unlink()
+        elif lost == "log":
+            (folder / "answers.db-wal").unlink()
+        else:
+            with sqlite3.connect(folder / "other.db") as other:
+                other.execute("CREATE TABLE unlike(x)")
+            other.close()
+            (folder / "other.db").rename(folder / "answers.db")
+        given = http.send({"message": 1}, idempotency_key="k")
+        assert given.status == 200
+        assert http.send({"message": 1}, idempotency_key="k").json == given.json
+        assert len(list(folder.glob("*.alive"))) == 1
+        with sqlite3.connect(folder / "answers.db") as reader:
+            assert reader.execute("SELECT 1 FROM answers WHERE name = 'key:k' AND fates IS NOT NULL").fetchone()
+        reader.close()
+    with gate(kind, data_dir=tmp_path) as restarted:
+        assert restarted.send({"message": 1}, idempotency_key="k").json == given.json
+        if lost == "log":
+            assert restarted.send({"message": 1}, idempotency_key="first").json == first.json
+        assert restarted.kafka.produced == []
+
+
+@pytest.mark.parametrize("lost", ["folder", "file", "log"])
+def test_gateways_whose_files_were_removed_come_together_in_the_new_ones(kind, tmp_path, lost, monkeypatch):
+    monkeypatch.setattr(once, "REST_S", 0.05, raising=False)
+    with gate(kind, data_dir=tmp_path) as http, gate(kind, data_dir=tmp_path) as other:
+        for number, each in enumerate((http, other)):
+            assert each.send({"message": 1}, idempotency_key=f"first-{number}").status == 200
+        if lost == "folder":
+            shutil.rmtree(tmp_path / "keys")
+        else:
+            (tmp_path / "keys" / ("answers.db" if lost == "file" else "answers.db-wal")).unlink()
+        given = []
+
+        def both_send() -> bool:
+            given[:] = [each.send({"message": 1}, idempotency_key="k") for each in (http, other)]
+            return [one.status for one in given] == [200, 200]
+
+        eventually(both_send, within_s=20, why="one of them does not come back")
+        assert given[0].json == given[1].json
+        assert len(http.kafka.produced) + len(other.kafka.produced) == 3
+
+
+def test_a_full_disk_keeps_no_new_key_but_still_answers_for_old_ones(kind, tmp_path):
+    with gate(kind, data_dir=tmp_path) as http:
+        given = http.send({"message": 1}, idempotency_key="k")
+        db = http.gateway.once._answers._db
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count={pages}")
+        many = b"".join(b'{"message":1,"id":"%d"}\n' % number for number in range(1000))
+        assert http.lines(many).status == 503
+        assert http.send({"message": 1}, idempotency_key="k").json == given.json
+        assert len(http.kafka.produced) == 1
+
+
+def test_more_answers_than_memory_holds_are_forgotten_oldest_first(kind, tmp_path, monkeypatch):
+    def fail(*given):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(once, "MAX_UNWRITTEN", 2)
+    body = b'{"message":1,"id":"a"}\n{"message":1,"id":"b"}\n{"message":1,"id":"c"}\n'
+    with gate(kind, data_dir=tmp_path) as http:
+        assert http.lines(body).status == 200
+        assert http.lines(body).status == 200, "what can be written is not bounded"
+        with monkeypatch.context() as patch:
+            patch.setattr(Answers, "store", fail)
+            assert http.lines(body.replace(b'"message":1', b'"topic":"other","message":1')).status == 200
+            assert list(http.gateway.once._unwritten) == ["id:other:b", "id:other:c"]
+        assert len(http.kafka.produced) == 6

@@ -159,3 +159,11 @@ def test_a_fork_sends_by_itself(kafka: FakeKafka, tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert sender.send("flask-topic", "parent again").status == "delivered"
         assert (tmp_path / "spool" / "spool-2.db").exists(), "the child has a spool of its own"
+
+
+def test_a_delayed_record_is_accepted_once_and_one_that_is_due_delivered(sender: Sender, kafka: FakeKafka) -> None:
+    for _ in range(2):
+        assert sender.send("flask-topic", "x", id="late", delay="1m") == Receipt("accepted", "late", "flask-topic")
+        due = sender.send("flask-topic", "x", id="due", deliver_at=5)
+        assert due == Receipt("delivered", "due", "flask-topic", 0, 1, 1_700_000_000_000)
+    assert [record.id for record in kafka.produced] == ["late", "due"]

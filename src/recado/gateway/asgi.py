@@ -185,7 +185,7 @@ class Front:
             raise
         whole = together(submission, known, fates)
         stored = waiting.for_disk(KEEP_S)
-        reservation.store(whole.fates, partial(waiting.awake, stored))
+        reservation.store(whole, partial(waiting.awake, stored))
         await stored
         return whole
 

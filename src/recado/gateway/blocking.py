@@ -46,7 +46,7 @@ def _once(gateway: Gateway, submission: Submission) -> Delivery:
         reservation.release()
         raise
     whole = together(submission, known, fates)
-    reservation.store(whole.fates, stored.set)
+    reservation.store(whole, stored.set)
     stored.wait(KEEP_S)
     return whole
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from recado.gateway.moment import checked_moment
 from recado.gateway.problem import invalid
 from recado.outcomes.delay import MAX_DELAY_MS, delay
@@ -32,13 +34,14 @@ def deferred(record: Outgoing, deliver_at: int | str | None, after: str | None, 
     if deliver_at is not None and after is not None:
         raise invalid("delay", "and deliver_at exclude each other.")
     if after is not None:
-        due_ms, field = now_ms + _delay_ms(after), "delay"
+        due_ms, field, words = now_ms + _delay_ms(after), "delay", after
     elif deliver_at is not None:
-        due_ms, field = checked_moment("deliver_at", deliver_at), "deliver_at"
+        due_ms, field, words = checked_moment("deliver_at", deliver_at), "deliver_at", str(deliver_at)
     else:
         return record
     if due_ms > now_ms + MAX_DELAY_MS:
         raise invalid(field, f"must not be more than {_DAYS} days ahead.")
+    record = msgspec.structs.replace(record, due_as_sent=f"{field} {words}")
     if due_ms <= now_ms:
         return record
     if record.timestamp_ms > due_ms + MAX_AHEAD_MS:

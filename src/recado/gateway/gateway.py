@@ -148,6 +148,9 @@ class Gateway:
         if spool is not None and (trouble := spool.why_not()):
             reasons.append({"code": "spool", "detail": trouble})
             refusing = True
+        if trouble := self.once.why_not():
+            # Requests without a key are still welcome.
+            reasons.append({"code": "idempotency", "detail": trouble})
         body: dict[str, Any] = {"status": "not ready" if refusing else "ready", "reasons": reasons}
         if spool is not None:
             depth = spool.depth()

@@ -34,6 +34,7 @@ from recado.gateway.moment import checked_moment
 from recado.gateway.reader import Shape, Submission, new_ids
 from recado.kafka.clients import ClusterClients
 from recado.kafka.cluster import connect as connect_cluster
+from recado.outcomes.delay import Delayed
 from recado.record import HEADER_ID, Outgoing
 from recado.settings import Settings, from_process, is_topic_name
 
@@ -123,7 +124,7 @@ class Sender:
             fate = fates_of(*give(self._gateway, submission))[0]
         if isinstance(fate, RecadoError):
             raise fate
-        if isinstance(fate, str) or record is not plain:
+        if isinstance(fate, str) or isinstance(record, Delayed):
             return Receipt("accepted", record.id, topic)
         return Receipt("delivered", record.id, topic, *fate)
 

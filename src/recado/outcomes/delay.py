@@ -169,6 +169,7 @@ def delay(record: Outgoing, *, due_ms: int, now_ms: int) -> Delayed:
         -1,
         now_ms,
         record.is_own_id,
+        record.due_as_sent,
         record.topic,
         record.partition,
         due_ms,

@@ -10,7 +10,7 @@ import msgspec
 
 from recado.gateway.delaying import destination
 from recado.gateway.problem import Problem
-from recado.outcomes.delay import Delayed
+from recado.outcomes.delay import Delayed, opened
 from recado.record import Outgoing
 
 __all__ = ["Key", "record_keys", "request_key"]
@@ -54,6 +54,15 @@ def record_keys(records: Sequence[Outgoing], own: Sequence[int]) -> list[Key]:
 def _digest(record: Outgoing) -> bytes:
     headers = [pair for pair in record.headers if not pair[0].startswith(_VOLATILE)]
     topic, partition = destination(record)
-    stamp_ms = 0 if isinstance(record, Delayed) else record.timestamp_ms
-    content = (topic, record.value, record.key, headers, partition, stamp_ms)
-    return hashlib.sha256(_encode(content)).digest()
+    content = (topic, record.value, record.key, headers, partition, _stamp_ms(record))
+    digest = hashlib.sha256(_encode(content)).digest()
+    # The words, not the moment: a relative delay means another one with each try, and a moment may be due by now.
+    return digest + hashlib.sha256(record.due_as_sent.encode()).digest() if record.due_as_sent else digest
+
+
+def _stamp_ms(record: Outgoing) -> int:
+    """The timestamp that the sender asked for."""
+    if not isinstance(record, Delayed):
+        return record.timestamp_ms
+    ticket = opened(tuple(record.headers))
+    return ticket.timestamp_ms if ticket is not None else 0

@@ -8,97 +8,68 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+import structlog
 
 from recado.clock import wall_clock_ms
-from recado.errors import RecadoError, SpoolFailed
+from recado.gateway.idempotency.folder import Folder
+from recado.gateway.idempotency.kept import Kept
 from recado.gateway.idempotency.keys import Key
-from recado.gateway.idempotency.store import Answers, Conflict, InFlight
-from recado.gateway.problem import Problem
-from recado.kafka.delivery import Fate
+from recado.gateway.idempotency.reservation import Outcome, Reservation
+from recado.gateway.idempotency.store import Answers, Conflict, Gone
+from recado.gateway.spool.rescue import is_damage
 
-__all__ = ["Once", "Reservation"]
+__all__ = ["Once"]
+
+log = structlog.get_logger(__name__)
 
 #: Rest between two looks for answers that are too old, in seconds.
 SWEEP_S = 600.0
 
+#: Rest after the file could not be written, in seconds: requests with a key fail at once meanwhile.
+REST_S = 1.0
 
-class Reservation:
-    """One request's keys. ``on_end`` of every step is called on the writing thread once the step is on the disk."""
+#: Keys that are remembered in memory until the file can be written again: some 50 MB. While it cannot, no request with
+#: a new key is sent, so only what was under way comes together.
+MAX_UNWRITTEN = 100_000
 
-    def __init__(self, once: Once, keys: Sequence[Key]) -> None:
-        self._once = once
-        self.keys = keys
-        #: What became of records that were sent before, by index.
-        self.known: dict[int, Fate] = {}
-        self.is_reserved = False
-        self._error: RecadoError | None = None
-        self._is_abandoned = False
 
-    def check(self) -> None:
-        """Raise what speaks against sending; a step that has not ended in time does, too."""
-        if self._error is not None:
-            raise self._error
-        if not self.is_reserved:
-            self._is_abandoned = True
-            raise SpoolFailed("The disk does not answer, so the idempotency key was not kept and nothing was sent.")
+class _Step(NamedTuple):
+    """``on_end`` is called on the writing thread once the step is on the disk, or has failed."""
 
-    def store(self, fates: Sequence[Fate | None], on_end: Callable[[], None]) -> None:
-        """Remember the fates, one for each of the request's records; release the keys of those that are in neither."""
-        self._once.do(lambda answers, now_ms: self._store(answers, fates), on_end)
-
-    def release(self) -> None:
-        """Nothing was accepted: the keys may be used again."""
-        self._once.do(lambda answers, now_ms: self._release(answers), _nothing)
-
-    def reserve(self, answers: Answers, now_ms: int) -> None:
-        """The first step."""
-        if self._is_abandoned:
-            return
-        try:
-            self.known = answers.reserve(self.keys, now_ms)
-        except Conflict as conflict:
-            self._error = _problem(conflict)
-        else:
-            self.is_reserved = True
-
-    def failed(self, error: sqlite3.Error) -> None:
-        """The file cannot be written."""
-        self.is_reserved = False
-        self._error = SpoolFailed(f"Idempotency keys cannot be kept ({error}), so nothing was sent.")
-
-    def _store(self, answers: Answers, fates: Sequence[Fate | None]) -> None:
-        for key in self.keys:
-            of_key = [fates[index] for index in key.indices]
-            if any(isinstance(fate, RecadoError) for fate in of_key):
-                answers.release(key)
-            else:
-                answers.store(key, of_key)
-
-    def _release(self, answers: Answers) -> None:
-        for key in self.keys:
-            answers.release(key)
+    outcomes: Sequence[Outcome]
+    on_end: Callable[[], None]
+    reservation: Reservation | None = None
 
 
 class Once:
     """The keys of one data folder, for one process. Thread-safe; only ``close`` blocks."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._folder = Folder(directory)
         self._answers: Answers | None = None
-        self._queue: SimpleQueue[tuple[Callable[[Answers, int], None], Callable[[], None], Reservation | None] | None]
-        self._queue = SimpleQueue()
+        #: The one that was closed last, after a failure.
+        self._left: Answers | None = None
+        self._is_suspect = False
+        self._queue: SimpleQueue[_Step | None] = SimpleQueue()
+        self._unwritten: dict[str, Outcome] = {}
+        self._rests_until = float("-inf")
+        self._swept_at = float("-inf")
+        #: Why the file cannot be written, or "".
+        self.trouble = ""
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     def reserve(self, keys: Sequence[Key], on_end: Callable[[], None]) -> Reservation:
         """Take a request's keys; ``check`` the reservation after ``on_end``."""
-        reservation = Reservation(self, keys)
-        self._put((reservation.reserve, on_end, reservation))
+        reservation = Reservation(keys, self._write)
+        self._put(_Step((), on_end, reservation))
         return reservation
 
-    def do(self, step: Callable[[Answers, int], None], on_end: Callable[[], None]) -> None:
-        """Take a step inside the next transaction."""
-        self._put((step, on_end, None))
+    def why_not(self) -> str:
+        """Why no key can be kept at this moment, or ""."""
+        return f"Idempotency keys cannot be kept: {self.trouble}." if self.trouble else ""
 
     def close(self) -> None:
         """Write what waits, then stop."""
@@ -108,10 +79,12 @@ class Once:
 
     def leave(self) -> None:
         """Let go of the lock in a fork's copy: the parent goes on with the file."""
-        if self._answers is not None:
-            self._answers.leave()
+        self._folder.release(inherited=True)
 
-    def _put(self, step: tuple[Callable[[Answers, int], None], Callable[[], None], Reservation | None]) -> None:
+    def _write(self, outcomes: Sequence[Outcome], on_end: Callable[[], None]) -> None:
+        self._put(_Step(outcomes, on_end))
+
+    def _put(self, step: _Step) -> None:
         if self._thread is None:
             with self._starting:
                 if self._thread is None:
@@ -119,45 +92,130 @@ class Once:
                     self._thread.start()
         self._queue.put(step)
 
+    # --- the writing thread ------------------------------------------------------------------------------------
+
     def _run(self) -> None:
-        swept_at = float("-inf")
-        while True:
-            steps = [self._queue.get()]
+        is_last = False
+        while not is_last:
+            found = self._next()
+            is_last = None in found
+            steps = [step for step in found if step is not None]
+            self._take(steps, is_last=is_last)
+            for step in steps:
+                step.on_end()
+        self._end()
+
+    def _next(self) -> list[_Step | None]:
+        """All steps that wait, at least one; none where it is time to try what has failed once more."""
+        steps: list[_Step | None] = []
+        try:
+            steps.append(self._queue.get(timeout=REST_S if self.trouble else None))
             while True:
-                try:
-                    steps.append(self._queue.get_nowait())
-                except Empty:
-                    break
-            now = time.monotonic()
+                steps.append(self._queue.get_nowait())
+        except Empty:
+            return steps
+
+    def _take(self, steps: Sequence[_Step], *, is_last: bool) -> None:
+        self._remember([outcome for step in steps for outcome in step.outcomes])
+        reservations = [step.reservation for step in steps if step.reservation is not None]
+        if not (reservations or self._unwritten or self.trouble):
+            return
+        is_resting = time.monotonic() < self._rests_until and not is_last
+        if not is_resting and self._try(reservations):
+            self._unwritten.clear()
+            return
+        self._bound()
+        for reservation in reservations:
+            reservation.recall(self._look, self.trouble)
+
+    def _look(self, key: Key) -> Sequence[Kept] | None:
+        """What is known of a key without writing. Raises Conflict."""
+        outcome = self._unwritten.get(key.name)
+        if outcome is not None:
+            if outcome.kept is not None and outcome.key.digest != key.digest:
+                raise Conflict(key)
+            return outcome.kept
+        try:
+            return self._answers.find(key, wall_clock_ms()) if self._answers is not None else None
+        except sqlite3.Error:
+            return None
+
+    def _remember(self, outcomes: Sequence[Outcome]) -> None:
+        """Until they are on the disk, repeats are answered from here."""
+        self._unwritten.update((outcome.key.name, outcome) for outcome in outcomes)
+
+    def _bound(self) -> None:
+        oldest = list(self._unwritten)[: max(0, len(self._unwritten) - MAX_UNWRITTEN)]
+        for name in oldest:
+            del self._unwritten[name]
+        if oldest:
+            log.error("idempotency keys forgotten", keys=len(oldest), then="a repeat of their requests is sent again")
+
+    def _try(self, reservations: Sequence[Reservation]) -> bool:
+        """Write all in one transaction, once more where the file had to be opened anew; tell whether it worked."""
+        for _ in range(2):
             try:
-                answers = self._answers = self._answers or Answers(self._directory)
-                with answers.transaction():
-                    if now - swept_at > SWEEP_S:
-                        swept_at = now
-                        answers.forget_old(wall_clock_ms())
-                    for entry in steps:
-                        if entry is not None:
-                            entry[0](answers, wall_clock_ms())
-            except (sqlite3.Error, OSError) as error:
-                for entry in steps:
-                    if entry is not None and entry[2] is not None:
-                        entry[2].failed(error if isinstance(error, sqlite3.Error) else sqlite3.Error(str(error)))
-            for entry in steps:
-                if entry is not None:
-                    entry[1]()
-            if None in steps:
-                if self._answers is not None:
-                    self._answers.close()
-                return
+                self._transact(reservations)
+            except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+                failure: Exception = error
+                self._give_up(error)
+                if not (isinstance(error, Gone) or is_damage(error)):
+                    break
+            else:
+                self._works()
+                return True
+        self._rest(failure)
+        return False
+
+    def _transact(self, reservations: Sequence[Reservation]) -> None:
+        if self._answers is None:
+            self._answers = self._folder.open(self._left, is_suspect=self._is_suspect)
+            self._left, self._is_suspect = None, False
+        answers, now_ms = self._answers, wall_clock_ms()
+        must_sweep = time.monotonic() - self._swept_at > SWEEP_S
+        with answers.transaction():
+            if must_sweep:
+                answers.forget_old(now_ms)
+            for outcome in self._unwritten.values():
+                outcome.write(answers, now_ms)
+            for reservation in reservations:
+                reservation.reserve(answers, now_ms)
+        if must_sweep:
+            self._swept_at = time.monotonic()
+
+    def _give_up(self, error: Exception) -> None:
+        """Close the file, so that the next try opens it anew; on a full disk it still answers."""
+        if _is_full(error):
+            return
+        answers, self._answers = self._answers, None
+        self._is_suspect = self._is_suspect or is_damage(error)
+        if answers is None:
+            return
+        self._left = answers
+        answers.close()
+        if isinstance(error, Gone):
+            then = "answers given until now may be forgotten; the file is opened anew"
+            log.error("idempotency keys gone", path=str(answers.path), error=str(error), then=then)
+
+    def _rest(self, error: Exception) -> None:
+        if self.trouble != str(error):
+            self.trouble = str(error)
+            log.error("idempotency keys cannot be kept", path=str(self._folder.path), error=self.trouble)
+        self._rests_until = time.monotonic() + REST_S
+
+    def _works(self) -> None:
+        if self.trouble:
+            self.trouble = ""
+            log.info("idempotency keys are kept again", path=str(self._folder.path))
+
+    def _end(self) -> None:
+        if self._unwritten:
+            then = "a repeat of their requests is sent again"
+            log.error("idempotency keys not written", keys=len(self._unwritten), error=self.trouble, then=then)
+        if self._answers is not None:
+            self._answers.close()
+        self._folder.release()
 
 
-def _problem(conflict: Conflict) -> Problem:
-    field = conflict.key.field
-    if isinstance(conflict, InFlight):
-        detail = f"{field}: a request with this key is under way. Its answer will be yours, too: send it again soon."
-        return Problem(409, "in-flight", "Already under way", detail, field=field)
-    detail = f"{field}: this key was used with another body in the last 24 hours, so nothing was sent."
-    return Problem(422, "key-reused", "Key used before", detail, field=field)
-
-
-def _nothing() -> None: ...
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL

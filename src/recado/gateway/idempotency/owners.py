@@ -21,7 +21,11 @@ class Owner:
         self._directory = directory
         self.token = secrets.token_hex(8)
         self._lock = os.open(self._path(self.token), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except BaseException:
+            self.release()
+            raise
 
     def is_alive(self, token: str) -> bool:
         """Tell whether the process of this token runs."""
@@ -39,6 +43,10 @@ class Owner:
             os.close(lock)
         self._path(token).unlink(missing_ok=True)
         return False
+
+    def is_seen(self) -> bool:
+        """Tell whether others find the lock file of this process."""
+        return self._path(self.token).exists()
 
     def release(self, *, inherited: bool = False) -> None:
         """End; ``inherited``: this is a fork's copy, and the process goes on."""
