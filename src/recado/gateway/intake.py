@@ -24,7 +24,7 @@ from recado.outcomes.delay_topics import DelayTopics
 from recado.record import Outgoing
 from recado.telemetry import metrics
 
-__all__ = ["Flush", "Intake", "Left", "delivery_of"]
+__all__ = ["Flush", "Intake", "Left", "delivery_of", "refusal"]
 
 _partition = attrgetter("partition")
 
@@ -162,12 +162,14 @@ class Intake:
         """Wait for what is outstanding, then stop; return what remains."""
         deadline = time.monotonic() + timeout_s
         if self.spool is None:
+            self.topics.close()
             return Left(self.producer.close(timeout_s), 0)
         # As long as Kafka answers the spool empties; then nothing more is sent from the disk, and what was sent and is
         # confirmed until the end is struck out.
         while self.topics.reachable and self.spool.is_moving() and time.monotonic() < deadline:
             time.sleep(FLUSH_LOOK_S)
         self.spool.stop()
+        self.topics.close()  # before the producer, whose client it asks
         unconfirmed = self.producer.close(max(0.0, deadline - time.monotonic()))
         spooled = self.spool.close(max(0.0, deadline - time.monotonic()))
         return Left(unconfirmed, spooled)
@@ -261,3 +263,8 @@ class Flush:
     def delivered(self) -> int:
         """How many records this gateway has delivered since it started."""
         return self._delivered()
+
+
+def refusal(refused: int) -> str:
+    """What to say of records that Kafka refused after they were accepted."""
+    return f"Kafka refused {refused} records for good; `recado spool list --refused` shows them."
