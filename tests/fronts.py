@@ -84,7 +84,7 @@ class FakeKafka:
     def outstanding(self) -> int:
         return len(self.silent)
 
-    def close(self, timeout_s: float) -> int:
+    def close(self, timeout_s: float = 0.0) -> int:  # of a producer, and of a catalog
         return len(self.silent)
 
 

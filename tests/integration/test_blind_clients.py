@@ -11,6 +11,7 @@ import uuid
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from recado.errors import DeliveryUnknown
 from recado.kafka import consumer as consumer_module
@@ -102,3 +103,24 @@ def test_a_blind_consumer_is_replaced_and_reads(kafka, topic, nowhere, monkeypat
     assert member.held == {TopicPartition(name, 0)}
     consumer.close()
     assert not member.held
+
+
+def test_a_consumer_that_cannot_be_replaced_goes_on_as_it_is(kafka, topic, monkeypatch):
+    name = topic()
+    settings = Settings(bootstrap_servers=kafka.bootstrap_servers)
+    consumer, member = KafkaConsumer(consumer_config(settings, f"g-{uuid.uuid4().hex[:8]}")), Member()
+    consumer.subscribe([name], member)
+
+    def no_client(*given: Any, **options: Any) -> None:
+        raise KafkaException(KafkaError(KafkaError._INVALID_ARG, "ssl.ca.location failed: No such file"))
+
+    with monkeypatch.context() as without_file:
+        without_file.setattr(consumer_module, "Client", no_client)
+        consumer._found_blind()
+        assert not consumer.consume(10, 0.1)
+    producer = KafkaProducer(producer_config(settings))
+    _, told = sent(producer, name)
+    assert told.wait(30)
+    producer.close(10)
+    assert [message.value() for message in eventually(lambda: consumer.consume(10, 0.1))] == [b"x"]
+    consumer.close()

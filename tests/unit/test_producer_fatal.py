@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from recado.errors import DeliveryUnknown
+from recado.errors import DeliveryUnknown, KafkaUnreachable
 from recado.kafka import producer
 from recado.kafka.delivery import Delivery
 from recado.kafka.producer import KafkaProducer
 from recado.record import Outgoing
+from tests.programs import eventually
 
 FATAL = KafkaError(KafkaError._FATAL, "out of sequence", fatal=True)
 
@@ -92,3 +94,46 @@ def test_producer_is_replaced_after_a_fatal_error(monkeypatch: pytest.MonkeyPatc
     assert told.wait(20)
     assert later.fates == [(0, 7, 1_700_000_000_000)]
     assert with_fatal.close(1) == 0
+
+
+def test_a_producer_that_cannot_be_replaced_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    class Reluctant(Client):
+        def __init__(self, config: dict[str, Any], logger: object) -> None:
+            tries.append(1)
+            if 1 < len(tries) < 4:
+                raise KafkaException(KafkaError(KafkaError._INVALID_ARG, "ssl.ca.location failed: No such file"))
+            super().__init__(config, logger)
+
+    monkeypatch.setattr(producer, "Client", Reluctant)
+    monkeypatch.setattr(producer, "ANEW_S", 0.05)
+    Client.made = []
+    with_fatal = KafkaProducer({})
+    Client.made[0].break_down()
+    eventually(lambda: len(tries) > 1)
+    refused, told = sent(with_fatal)
+    assert told.wait(20), "the report thread goes on meanwhile"
+    assert isinstance(refused.fates[0], DeliveryUnknown)
+    eventually(lambda: len(Client.made) == 2 and with_fatal.client is Client.made[1])
+    later, told = sent(with_fatal)
+    Client.made[1].confirm()
+    assert told.wait(20)
+    assert later.fates == [(0, 7, 1_700_000_000_000)]
+    Client.made[1].break_down()
+    eventually(lambda: len(Client.made) == 3 and with_fatal.client is Client.made[2])
+    assert with_fatal.close(1) == 0
+
+
+def test_a_closed_producer_lets_its_client_go_and_refuses_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer, "Client", Client)
+    Client.made = []
+    closed = KafkaProducer({})
+    client = weakref.ref(Client.made.pop())
+    assert closed.close(1) == 0
+    assert client() is None
+    refused, told = sent(closed)
+    assert told.wait(20)
+    assert isinstance(refused.fates[0], KafkaUnreachable)
+    assert closed.outstanding() == 0
+    assert closed.close(1) == 0

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from recado import Receipt, Sender
-from recado.errors import DeliveryUnknown, KafkaUnreachable, RecadoError, UnknownTopic
+from recado.errors import (
+    ConfigurationError,
+    DeliveryFailed,
+    DeliveryUnknown,
+    KafkaUnreachable,
+    RecadoError,
+    UnknownTopic,
+)
 from recado.gateway.problem import Problem
 from recado.kafka.abstract import Link
 from recado.settings import Settings
@@ -123,6 +133,51 @@ def test_with_a_spool_they_are_accepted_and_delivered_later(sender: Sender, kafk
     kafka.speak()
     assert sender.flush(20) == 3
     assert [record.value for record in kafka.produced] == [b"1", b"2", b"3"]
+
+
+def test_flush_tells_what_kafka_refused_after_it_was_accepted(sender: Sender, kafka: FakeKafka) -> None:
+    kafka.fate = lambda number, record: DeliveryFailed("no")
+    assert sender.send("flask-topic", "x", respond_async=True).status == "accepted"
+    with pytest.raises(DeliveryFailed, match="refused 1 records for good"):
+        sender.flush(20)
+
+
+def test_a_closed_sender_says_so_and_sends_nothing(kafka: FakeKafka, tmp_path: Path) -> None:
+    sender = sender_of(kafka, tmp_path)
+    sender.send("flask-topic", "x")
+    sender.close()
+    with capture_logs() as logs:
+        sender.close()
+        with pytest.raises(ConfigurationError, match="This Sender is closed"):
+            sender.send("flask-topic", "y")
+        with pytest.raises(ConfigurationError, match="This Sender is closed"):
+            asyncio.run(sender.send_async("flask-topic", "y"))
+        with pytest.raises(ConfigurationError, match="This Sender is closed"):
+            sender.flush()
+    assert logs == []
+    assert len(kafka.produced) == 1
+
+
+def test_close_waits_for_what_asyncio_programs_sent_before(kafka: FakeKafka, tmp_path: Path) -> None:
+    sender = sender_of(kafka, tmp_path)
+
+    async def scenario() -> list[Receipt]:
+        sent = [asyncio.create_task(sender.send_async("flask-topic", "x")) for _ in range(300)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(sender.close)
+        return await asyncio.gather(*sent)
+
+    assert {receipt.status for receipt in asyncio.run(scenario())} == {"delivered"}
+
+
+def test_a_closed_sender_is_let_go(kafka: FakeKafka, tmp_path: Path) -> None:
+    sender = sender_of(kafka, tmp_path)
+    sender.send("flask-topic", "x")
+    gateway = weakref.ref(sender._gateway)
+    sender.close()
+    del sender
+    gc.collect()
+    assert gateway() is None
 
 
 def test_a_record_with_an_own_id_is_sent_once(sender: Sender, kafka: FakeKafka) -> None:

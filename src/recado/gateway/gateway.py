@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +13,9 @@ from recado.errors import RecadoError
 from recado.gateway.answer import Answer
 from recado.gateway.budget import Budget
 from recado.gateway.envelope import invalid
+from recado.gateway.fork import ForkHook
 from recado.gateway.idempotency.once import Once
-from recado.gateway.intake import Flush, Intake, Left
+from recado.gateway.intake import Flush, Intake, Left, refusal
 from recado.gateway.parse import parse_query
 from recado.gateway.remembered import RememberedTopics
 from recado.gateway.spool.folder import Folder, Owned
@@ -64,9 +64,8 @@ class Gateway:
         self._owned: Owned | None = None
         #: What must not be sent twice.
         self.once = Once(settings.data_dir / "keys")
-        self._inherited: list[object] = []
         # A producer's threads do not survive a fork: the child connects anew.
-        os.register_at_fork(after_in_child=self._forget)
+        self._fork_hook = ForkHook(self._forget)
         #: Set by a shutdown: ready turns false, so that a load balancer sends nothing new.
         self.draining = False
 
@@ -112,16 +111,17 @@ class Gateway:
         self._delays = service
         return service.topics
 
-    def _forget(self) -> None:
+    def _forget(self) -> object:
         self._lock = threading.Lock()
         # The parent's SQLite connection must not be closed here (its locks are the parent's), only its lock's copy.
-        self._inherited += [self._intake, self._owned]
+        inherited = (self._intake, self._owned, self._delays)
         self.once.leave()
         self.once = Once(self.settings.data_dir / "keys")
         self._intake = self._delays = None
         if self._owned is not None:
             self._owned.release()
             self._owned = None
+        return inherited
 
     def live(self) -> Answer:
         """The process answers: that is all that live means."""
@@ -198,6 +198,7 @@ class Gateway:
         if self._owned is not None:
             self._owned.release()
             self._owned = None
+        self._fork_hook.end()
         return left
 
 
@@ -206,8 +207,7 @@ def flush_answer(watch: Flush) -> Answer:
     delivered, pending = watch.delivered(), watch.pending()
     refused = watch.refused()
     if refused and not pending:
-        pending = refused
-        detail = f"Kafka refused {refused} records for good; `recado spool list --refused` shows them."
+        pending, detail = refused, refusal(refused)
     else:
         detail = f"{pending} records still wait for Kafka's confirmation."
     if not pending:

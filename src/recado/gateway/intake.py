@@ -25,7 +25,7 @@ from recado.outcomes.delay_topics import DelayTopics
 from recado.record import Outgoing
 from recado.telemetry import metrics
 
-__all__ = ["Flush", "Intake", "Left", "delivery_of"]
+__all__ = ["Flush", "Intake", "Left", "delivery_of", "refusal"]
 
 _partition = attrgetter("partition")
 
@@ -170,6 +170,7 @@ class Intake:
             spool.stop()
         while deadline.left_s() and (self.producer.outstanding() or (spool is not None and spool.sending())):
             time.sleep(FLUSH_LOOK_S)
+        self.topics.close()  # before the producer, whose client it asks
         unconfirmed = self.producer.close(0)
         if spool is None:
             return Left(unconfirmed)
@@ -267,3 +268,8 @@ class Flush:
     def delivered(self) -> int:
         """How many records this gateway has delivered since it started."""
         return self._delivered()
+
+
+def refusal(refused: int) -> str:
+    """What to say of records that Kafka refused after they were accepted."""
+    return f"Kafka refused {refused} records for good; `recado spool list --refused` shows them."

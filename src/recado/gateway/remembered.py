@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ class RememberedTopics:
         self._topics = topics
         self._path = path
         self._remembered = _read(path)
+        self._writing = threading.Lock()
 
     @property
     def reachable(self) -> bool:
@@ -50,8 +52,17 @@ class RememberedTopics:
         """Look soon whether the cluster still answers."""
         self._topics.suspect()
 
+    def close(self) -> None:
+        """Ask the cluster no more."""
+        self._topics.close()
+
     def _remember(self, topic: str, count: int) -> None:
-        self._remembered = {**self._remembered, topic: count}
+        with self._writing:
+            if self._remembered.get(topic) != count:
+                self._remembered = {**self._remembered, topic: count}
+                self._write()
+
+    def _write(self) -> None:
         written = self._path.with_suffix(f".{os.getpid()}.new")
         try:
             written.write_bytes(msgspec.json.encode(self._remembered))

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from recado.clock import Deadline, wall_clock_ms
-from recado.errors import DeliveryUnknown, RecadoError
+from recado.errors import ConfigurationError, DeliveryFailed, DeliveryUnknown, RecadoError
 from recado.gateway.answer import fates_of
 from recado.gateway.blocking import give
 from recado.gateway.budget import RECORD_BYTES
@@ -30,6 +30,7 @@ from recado.gateway.envelope import (
 )
 from recado.gateway.gateway import Connect, Gateway, MakeClients
 from recado.gateway.idempotency.keys import record_keys
+from recado.gateway.intake import refusal
 from recado.gateway.moment import checked_moment
 from recado.gateway.reader import Shape, Submission, new_ids
 from recado.kafka.clients import ClusterClients
@@ -79,6 +80,8 @@ class Sender:
         self._settings = settings if settings is not None else from_process().settings
         self._gateway = Gateway(self._settings, connect=connect, clients=clients)
         self._threads: ThreadPoolExecutor | None = None
+        #: Nothing new is taken; and nothing at all, once what asyncio programs had sent before is through.
+        self._is_closing = self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -109,8 +112,11 @@ class Sender:
         ``respond_async`` waits for the disk only.
 
         Blocks for ``wait_s`` and one second more at most. Raises RecadoError where HTTP has an error status; only
-        DeliveryUnknown, without a spool, leaves open whether Kafka has the record.
+        DeliveryUnknown, without a spool, leaves open whether Kafka has the record. Raises ConfigurationError after
+        ``close``.
         """
+        if self._is_closed:
+            raise _closed()
         plain = self._record(topic, value, key, headers, partition, timestamp, id)
         at = deliver_at.isoformat() if isinstance(deliver_at, datetime) else deliver_at
         record = deferred(plain, at, delay, wall_clock_ms())
@@ -130,6 +136,8 @@ class Sender:
 
     async def send_async(self, topic: str, value: Any, **options: Any) -> Receipt:
         """Do what ``send`` does without blocking the event loop; the same options."""
+        if self._is_closing:
+            raise _closed()
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="recado-sender")
         call = partial(self.send, topic, value, **options)
@@ -138,17 +146,30 @@ class Sender:
     def flush(self, timeout_s: float = 30.0) -> int:
         """Wait until everything accepted so far is in Kafka; return how many records were delivered since the start.
 
-        Raises DeliveryUnknown when some are not, after ``timeout_s`` seconds; those in the spool are not lost.
+        Raises DeliveryUnknown when some are not, after ``timeout_s`` seconds; those in the spool are not lost. Raises
+        DeliveryFailed when Kafka refused some for good after they were accepted: they stay in the spool, and every
+        ``flush`` says so, until a person has looked at them (``recado spool list --refused``).
         """
+        if self._is_closed:
+            raise _closed()
         watch = self._gateway.intake.flush()
         if pending := watch.wait(timeout_s):
             raise DeliveryUnknown(f"{pending} records still wait for Kafka's confirmation after {timeout_s} s.")
+        if refused := watch.refused():
+            raise DeliveryFailed(refusal(refused))
         return watch.delivered()
 
     def close(self) -> None:
-        """Wait up to ``RECADO_DRAIN_S`` for what is under way; what remains is kept in the spool, and said."""
+        """Wait up to ``RECADO_DRAIN_S`` for what is under way; what remains is kept in the spool, and said.
+
+        Idempotent. Nothing can be sent after it.
+        """
+        if self._is_closing:
+            return
+        self._is_closing = True
         if self._threads is not None:
             self._threads.shutdown()
+        self._is_closed = True
         left = self._gateway.close(Deadline(self._settings.drain_s))
         if left.spooled:
             log.warning(
@@ -190,6 +211,10 @@ class Sender:
         )
         check_size(record, self._settings.max_record_bytes)
         return record
+
+
+def _closed() -> ConfigurationError:
+    return ConfigurationError("This Sender is closed, so nothing was sent. Make a new one, or close it later.")
 
 
 def _bytes(value: Any) -> bytes | None:

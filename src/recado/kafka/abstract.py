@@ -56,6 +56,9 @@ class Topics(Protocol):
     def suspect(self) -> None:
         """Reports are overdue: look soon whether the cluster still answers. Never blocks."""
 
+    def close(self) -> None:
+        """Ask the cluster no more; what is known stays known. Never blocks. Idempotent."""
+
     @property
     def reachable(self) -> bool:
         """Whether the cluster answered last time, as far as is known now."""

@@ -174,6 +174,7 @@ class KafkaConsumer:
         if not self._closed:
             self._closed = True
             self._client.close()
+            self._ids.close()
 
     def _is_event(self, message: Message) -> bool:
         error: KafkaError | None = getattr(message, "error")()  # noqa: B009 - only confluent_kafka's has it
@@ -259,9 +260,14 @@ class KafkaConsumer:
     def _start_anew(self) -> None:
         """Replace a client that knows no broker any more: what is not committed comes again."""
         self._is_blind = False
+        try:
+            client = self._connected()
+        except RecadoError as error:  # a file of its settings is gone; the next look finds it blind again
+            log.error("consumer cannot be replaced, trying again", error=str(error))
+            return
         log.warning("consumer replaced", why="it knew no broker any more, though others do")
         self._client.close()
-        self._client = self._connected()
+        self._client = client
         self._join()
 
     def _probe(self) -> None:

@@ -95,6 +95,10 @@ class TopicIds:
         """Note that the topic of this id is the one that is read from now on."""
         self._known[topic] = new_id
 
+    def close(self) -> None:
+        """Ask no more: the client ends with its last reference."""
+        del self._client
+
     def _collect(self) -> dict[str, str]:
         asked, self._asked, self.asked_at = self._asked, {}, self._asking_since
         changed = {}

@@ -7,13 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as Client
+from confluent_kafka.admin import ClusterMetadata
 
-from recado.errors import Backpressure, RecadoError
+from recado.errors import Backpressure, KafkaUnreachable, RecadoError
 from recado.kafka.abstract import Message
 from recado.kafka.blind import Blindness
 from recado.kafka.delivery import Delivery, Summary
@@ -33,7 +34,28 @@ RETIRED_S = 5.0
 #: With records waiting and no report for so long, in seconds, the client may know no broker any more.
 SILENT_S = 2.0
 
+#: Rest before another try where no client can be made in place of one that must be replaced, in seconds.
+ANEW_S = 1.0
+
 QUEUE_FULL = "The producer's queue is full: Kafka takes records slower than they come."
+
+
+class _Ended:
+    """Stands where a closed producer's client was: has no records and takes none."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def produce(self, *record: object) -> NoReturn:
+        raise KafkaUnreachable("The producer is closed, so nothing was sent.")
+
+    def poll(self, timeout_s: float) -> int:
+        return 0
+
+    def purge(self) -> None: ...
+
+    def list_topics(self, topic: str | None = None, timeout: float = -1) -> ClusterMetadata:
+        raise KafkaException(KafkaError(KafkaError._DESTROY))
 
 
 class KafkaProducer:
@@ -53,12 +75,14 @@ class KafkaProducer:
         # What could not even be queued is reported by the report thread too: one writer per delivery.
         self._refused: deque[tuple[Delivery, int, RecadoError]] = deque()
         self._config = config
-        #: Why the client must be replaced, or ""; and how many there were.
+        #: Why the client must be replaced, or "", and not before which moment (monotonic seconds).
         self._is_done = ""
+        self._anew_at = 0.0
+        #: How many clients there were.
         self._generation = 0
-        self.client = self._connected()
+        self.client: Client | _Ended = self._connected()
         #: Those that were replaced, and until when they are looked after.
-        self._retired: list[tuple[Client, float]] = []
+        self._retired: list[tuple[Client | _Ended, float]] = []
         self._blindness = Blindness(lambda: Client(dict(config), logger=quiet_logger()))
         #: Records that waited at the last look, and when they last grew fewer.
         self._left = 0
@@ -72,12 +96,13 @@ class KafkaProducer:
         self._reports.start()
 
     def _connected(self) -> Client:
-        self._generation += 1
-        on_error = partial(self._on_error, self._generation)
+        on_error = partial(self._on_error, self._generation + 1)
         try:
-            return Client({**self._config, "error_cb": on_error}, logger=quiet_logger())
+            client = Client({**self._config, "error_cb": on_error}, logger=quiet_logger())
         except KafkaException as error:
             raise client_failure(error, "the producer's settings") from error
+        self._generation += 1
+        return client
 
     def send(self, delivery: Delivery) -> None:
         """Queue the delivery's records in their order (see ``abstract.Producer``)."""
@@ -101,6 +126,8 @@ class KafkaProducer:
                 self._refused.append((delivery, index, Backpressure(QUEUE_FULL)))
             except KafkaException as error:
                 self._refused.append((delivery, index, delivery_failure(record.topic, error.args[0])))
+            except KafkaUnreachable as error:  # it is closed: no thread reports any more
+                delivery.settle(index, error)
 
     def outstanding(self) -> int:
         """Count the records whose report is still to come."""
@@ -112,12 +139,14 @@ class KafkaProducer:
         self._blindness.suspect(client, lambda: self._replace(client, "it knew no broker any more, though others do"))
 
     def close(self, timeout_s: float) -> int:
-        """Flush, stop the report thread, and tell how many records were given up."""
+        """Flush, stop the report thread, let the client go, and tell how many records were given up."""
         deadline = time.monotonic() + timeout_s
         while (left := self.outstanding()) and time.monotonic() < deadline:
             time.sleep(0.005)  # reports are served by the report thread meanwhile
         self._closing.set()
         self._reports.join(POLL_S * 5)
+        # librdkafka's threads and connections end with the last reference.
+        self.client, self._retired = _Ended(), []
         return left
 
     def take_over(self) -> None:
@@ -142,7 +171,7 @@ class KafkaProducer:
             handed_back = self._handed_back.wait(POLL_S)
             with self._serving:
                 self._serve(POLL_S if handed_back and not self._refused else 0)
-                if self._is_done:
+                if self._is_done and time.monotonic() >= self._anew_at and not self._closing.is_set():
                     self._start_anew()
                 if self._retired:
                     self._serve_retired()
@@ -159,17 +188,24 @@ class KafkaProducer:
             delivery, index, error = self._refused.popleft()
             delivery.settle(index, error)
 
-    def _replace(self, client: Client, why: str) -> None:
+    def _replace(self, client: Client | _Ended, why: str) -> None:
         if client is self.client:
             self._is_done = why
 
     def _start_anew(self) -> None:
         """Replace a client that is of no use any more: an idempotent one takes nothing after a fatal error.
 
-        What it still held is reported as unknown: some of it may be in Kafka.
+        What it still held is reported as unknown: some of it may be in Kafka. Where no other can be made (a file of
+        its settings is gone), it stays for now.
         """
         old, why = self.client, self._is_done
-        self.client, self._is_done = self._connected(), ""
+        try:
+            self.client, self._is_done = self._connected(), ""
+        except RecadoError as error:
+            self._anew_at = time.monotonic() + ANEW_S
+            if self._seldom.now("not replaced"):
+                log.error("producer cannot be replaced, trying again", why=why, error=str(error), again_s=ANEW_S)
+            return
         self._retired.append((old, time.monotonic() + RETIRED_S))
         log.warning("producer replaced", why=why, records=len(old))
 

@@ -83,11 +83,13 @@ class ClusterTopics:
         self._look.set()
 
     def close(self) -> None:
-        """Stop refreshing."""
+        """Ask the cluster no more (its thread ends within three seconds); what is known stays known."""
         self._closed = True
         self._look.set()
 
     def _ask(self) -> None:
+        if self._closed:
+            return
         asked_at = time.monotonic()
         timeout_s = SUSPECT_TIMEOUT_S if self._suspected else METADATA_TIMEOUT_S
         self._suspected = False

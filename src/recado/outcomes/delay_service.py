@@ -55,7 +55,10 @@ class DelayService:
     def join(self, timeout_s: float) -> bool:
         """Wait for the end; False when Kafka kept the line from leaving. What it had not moved on stays in Kafka."""
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        atexit.unregister(self._leave)  # it would keep the line's clients until then
+        return True
 
     def _leave(self) -> None:
         if os.getpid() == self._pid:  # a fork inherits this call, but not the thread
