@@ -96,7 +96,8 @@ class Reader:
         self.consumer = consumer
         self.held: set[TopicPartition] = set()
         self.ends: dict[TopicPartition, int] = {}
-        self.commits: list[tuple[dict[TopicPartition, int], bool]] = []
+        self.commits: list[tuple[dict[TopicPartition, Committed], bool]] = []
+        self.assigned: dict[TopicPartition, Committed | None] = {}
         self.got: list[Message] = []
         self.commit_at_revoke: dict[TopicPartition, Committed] = {}
         self.calls: list[str] = []
@@ -105,6 +106,7 @@ class Reader:
     def on_assign(self, partitions):
         self.calls.append("assign")
         assert not self.held & set(partitions)
+        self.assigned.update(partitions)
         self.held |= set(partitions)
 
     def on_revoke(self, partitions):
@@ -225,9 +227,22 @@ def test_a_commit_without_waiting_tells_later_what_came_of_it(cluster, read):
     cluster.send(topic, b"a")
     reader = read(group(), topic)
     until(lambda: reader.got, reader)
-    assert reader.consumer.commit({where: Committed(1)}, wait=False)
+    assert reader.consumer.commit({where: Committed(1, "beside it")}, wait=False)
     until(lambda: reader.commits, reader)
-    assert reader.commits == [({where: 1}, True)]
+    assert reader.commits == [({where: Committed(1, "beside it")}, True)]
+
+
+def test_who_is_assigned_a_partition_is_told_what_the_group_has_committed(cluster, read):
+    topic, name = cluster.topic(2), group()
+    cluster.send(topic, b"a", b"b")
+    first = read(name, topic)
+    until(lambda: len(first.got) == 2, first)
+    assert first.assigned == {TopicPartition(topic, 0): None, TopicPartition(topic, 1): None}
+    assert first.consumer.commit({TopicPartition(topic, 0): Committed(1, "beside it")}, wait=True)
+    first.consumer.close()
+    second = read(name, topic)
+    until(lambda: second.got, second)
+    assert second.assigned == {TopicPartition(topic, 0): Committed(1, "beside it"), TopicPartition(topic, 1): None}
 
 
 def test_closing_revokes_first_and_what_is_committed_then_counts(cluster, read):

@@ -242,13 +242,15 @@ def handle(record: Record) -> None:
         assert "no such customer" in reason["error"]
         scene.send(name, 4, partition=1)
         scene.wait_committed(name, {0: 3, 1: 11})
-        assert program.stop() == 3, "five records beyond the one that failed are done, and will be handled again"
+        assert program.stop() == 3, "the one that failed is left behind"
         assert f"{name}/0/3" in program.log
     assert [row[4] for row in scene.journal("began") if row[1:3] == (0, 3)] == [1, 2, 3]
     assert '"event": "partition stopped"' in program.log
     assert "fix the handler and restart; nothing is lost" in program.log
+    before = len(scene.journal("began"))
     with scene.worker(NOTES, name):
         scene.wait_committed(name, {0: 9, 1: 11})
+    assert [row[1:3] for row in scene.journal("began")[before:]] == [(0, 3)], "no done record is done again"
 
 
 def test_transactions_are_read_committed_and_their_markers_are_no_lag(scene, topic):
@@ -355,3 +357,37 @@ def test_a_rolling_restart_in_the_middle_of_rebalances_repeats_nothing(scene, to
         eventually(lambda: sum(scene.committed(name, 4).values()) == sent, why=lambda: old.log)
         assert old.stop() == 0, old.log
     assert len(scene.journal("ended")) == sent, "each is handled once"
+
+
+SLOW = """
+@worker.handler(concurrency=96)
+def handle(record: Record) -> None:
+    note("began", record)
+    while record.text() == "slow" and not os.path.exists("go"):
+        time.sleep(0.02)
+    note("ended", record)
+"""
+
+
+def test_after_a_kill_with_64_slow_records_in_flight_only_those_are_handled_again(scene, topic):
+    """The offset map: 10,000 done beyond the first of them are not."""
+    name = topic(partitions=1)
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "linger.ms": 5})
+    for number in range(10_064):
+        producer.produce(name, b"slow" if number % 157 == 0 and number < 157 * 64 else b"quick", b"%d" % number)
+        producer.poll(0)
+    assert producer.flush(30) == 0
+    with scene.worker(SLOW, name) as program:
+        eventually(lambda: len(scene.journal("ended")) == 10_000, within_s=60, why=lambda: program.log)
+        time.sleep(1)  # the next commit tells of the last ones
+        program.process.kill()
+        program.process.wait(10)
+    first = scene.journal("began")
+    assert len(first) == 10_064
+    (scene.folder / "go").touch()
+    with scene.worker(SLOW, name) as program:
+        scene.wait_committed(name, {0: 10_064})
+        again = scene.journal("began")[len(first) :]
+        assert sorted(row[2] for row in again) == [157 * number for number in range(64)]
+        assert program.stop() == 0, program.log
+    assert len(scene.journal("ended")) == 10_064

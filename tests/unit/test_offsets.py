@@ -64,7 +64,7 @@ def test_done_ahead_tells_what_a_map_would_remember():
     tracker = OffsetTracker()
     tracker.deliver([0, 1, 2, 3])
     tracker.done([3, 1])
-    assert tracker.done_ahead() == [1, 3]
+    assert tracker.done_ahead() == [(1, 1), (3, 3)]
     assert (tracker.pending, tracker.span) == (2, 4)
 
 
@@ -118,4 +118,5 @@ def test_tracker_agrees_with_the_model(data: st.DataObject):
         assert (position if position is not None else -1) >= before, "the position went back"
         before = position if position is not None else before
         assert tracker.pending == len(model.delivered - model.done)
-        assert tracker.done_ahead() == sorted(o for o in model.done if position is not None and o >= position)
+        ahead = {o for first, last in tracker.done_ahead() for o in range(first, last + 1)} & model.delivered
+        assert ahead == {o for o in model.done if position is not None and o >= position}

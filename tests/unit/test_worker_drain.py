@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
 
 from prometheus_client import REGISTRY
 
 from recado import Backoff, Record, Worker
 from recado.kafka.memory import MemoryKafka
+from recado.outcomes import offsets
+from recado.record import TopicPartition
 from recado.settings import Settings
-from recado.worker import holes
 from tests.programs import eventually
 from tests.twin import GROUP, SETTINGS, committed, member, wait_committed
 
@@ -52,57 +54,85 @@ def test_a_commit_that_is_refused_to_the_end_is_reported_with_its_reason(capsys)
     assert "the group rebalances" in capsys.readouterr().err
 
 
-def test_what_is_not_done_below_a_done_record_is_finished_at_the_end_so_that_nothing_is_repeated(monkeypatch):
+def test_what_is_done_beyond_records_that_are_not_is_not_done_again_by_the_next_worker():
     """Runs hold the records of one key after the other: those of the first are ahead of all others."""
-    monkeypatch.setattr(holes, "BUDGET_S", 600.0)  # a handler that this test holds up seems slow
-    kafka, worker, handled = MemoryKafka({"orders": 1}), Worker(), []
-    began, go = threading.Event(), threading.Event()
-
-    @worker.handler("orders", concurrency=2)
-    def handle(record: Record) -> None:
-        handled.append((record.key, record.offset))
-        if len(handled) > 40:
-            began.set()
-            assert go.wait(20)
-
+    kafka, handled = MemoryKafka({"orders": 1}), []
     for number in range(2000):
         kafka.send("orders", "x", key=b"%d" % (number % 40))
-    with member(worker, kafka) as running:
-        assert began.wait(20)
-        worker.stop()
-        threading.Timer(0.3, go.set).start()  # by then it has closed what waits
-        assert running.join() == 0
-    assert {offset for _, offset in handled} == set(range(committed(kafka)))
-    assert len(handled) == committed(kafka) < 2000
+    for stays in range(3):
+        worker, began, go, before = Worker(), threading.Event(), threading.Event(), len(handled)
+
+        @worker.handler("orders", concurrency=2)
+        def handle(record: Record, before=before, began=began, go=go, stays=stays) -> None:
+            handled.append((record.key, record.offset))
+            if len(handled) > before + 40 and stays < 2:
+                began.set()
+                assert go.wait(20)
+
+        with member(worker, kafka) as running:
+            if stays < 2:
+                assert began.wait(20)
+            else:
+                wait_committed(kafka, 2000)
+            worker.stop()
+            threading.Timer(0.3, go.set).start()  # by then it has closed what waits
+            assert running.join() == 0
+    assert sorted(offset for _, offset in handled) == list(range(2000)), "each once"
     for key in {key for key, _ in handled}:
         offsets = [offset for other, offset in handled if other == key]
         assert offsets == sorted(offsets), "no key goes back"
 
 
-def test_done_records_beyond_one_that_waits_for_another_attempt_are_told_with_exit_code_3(capsys):
-    kafka, worker, handled = MemoryKafka({"orders": 1}), Worker(), []
-
-    @worker.handler("orders", concurrency=4, retry=Backoff(first_s=200))
-    def handle(record: Record) -> None:
-        handled.append(record.offset)
-        if record.offset == 1:
-            raise ConnectionError
-
-    settings = Settings(group=GROUP, worker_port=0, drain_s=5.0, log_format="json")
+def test_a_record_that_waits_for_another_attempt_is_all_that_comes_again():
+    kafka, handled = MemoryKafka({"orders": 1}), []
     for number in range(6):
         kafka.send("orders", "x", key=b"%d" % number)
+    failing = True
+    for _ in range(2):
+        worker = Worker()
+
+        @worker.handler("orders", concurrency=4, retry=Backoff(first_s=200))
+        def handle(record: Record, failing=failing) -> None:
+            handled.append(record.offset)
+            if record.offset == 1 and failing:
+                raise ConnectionError
+
+        with member(worker, kafka) as running:
+            if failing:
+                eventually(lambda: sorted(handled) == list(range(6)))
+                eventually(lambda: kafka.group(GROUP).offsets[TopicPartition("orders", 0)].metadata)
+                assert committed(kafka) == 1
+            else:
+                wait_committed(kafka, 6)
+            assert running.end() == 0
+        failing = False
+    assert sorted(handled) == [0, 1, 1, 2, 3, 4, 5]
+
+
+def test_a_map_that_is_full_rests_the_partition_and_says_what_it_leaves_out(monkeypatch, capsys):
+    monkeypatch.setattr(offsets, "MAP_CHARS", 40)
+    kafka, worker, handled, go = MemoryKafka({"orders": 1}), Worker(), [], threading.Event()
+
+    @worker.handler("orders", concurrency=64)
+    def handle(record: Record) -> None:
+        if record.key.startswith(b"slow"):
+            assert go.wait(20)
+        handled.append(record.offset)
+
+    chance = random.Random(3)
+    slow = 0
+    for number in range(400):
+        slow += (is_slow := slow < 60 and chance.random() < 0.3)
+        kafka.send("orders", "x", key=b"slow%d" % number if is_slow else b"%d" % number)
+    settings = Settings(group=GROUP, worker_port=0, drain_s=0.3, log_format="json")
     with member(worker, kafka, settings) as running:
-        eventually(lambda: sorted(handled) == list(range(6)))
-        wait_committed(kafka, 1)
+        eventually(lambda: len(handled) > 300)
         assert running.end() == 3
-    told = capsys.readouterr().err
-    assert "not done, while 4 records from offset 2 on are: those are handled again" in told
-    assert '"where": "orders/0/1"' in told
-    assert committed(kafka) == 1
+        go.set()
+    assert "do not fit into its offset map: handled again" in capsys.readouterr().err
 
 
-def test_a_partition_that_moves_takes_no_done_record_along(monkeypatch):
-    monkeypatch.setattr(holes, "BUDGET_S", 600.0)
+def test_a_partition_that_moves_takes_no_done_record_along():
     kafka, first, second, handled = MemoryKafka({"orders": 2}), Worker(), Worker(), []
     began, go = threading.Event(), threading.Event()
 

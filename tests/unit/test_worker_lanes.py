@@ -21,6 +21,9 @@ def message(offset: int, key: bytes | None) -> MemoryMessage:
     return MemoryMessage(Outgoing("orders", b"", id="", key=key), 0, offset)
 
 
+STEPS = ["offer", "take", "take", "handle", "handle", "turn", "split", "fail", "retry"]
+
+
 class Stage:
     """Plays the threads, one step at a time, and checks what they may see."""
 
@@ -61,6 +64,8 @@ class Stage:
         if run.at == len(run.messages):
             self.executing.remove(run)
             self.lanes.finish(run)
+        elif run.halt:
+            self.turn(run)
         else:
             self.check_overlap()
 
@@ -68,8 +73,13 @@ class Stage:
         self.executing.remove(run)
         self.lanes.turn(run)
 
+    def split(self, run: Run) -> None:
+        run.halt = True
+        self.lanes.split(run)
+
     def fail(self, run: Run) -> None:
         self.executing.remove(run)
+        run.halt = False
         run.attempt += 1
         self.lanes.set_aside(run)
         self.waiting.append(run)
@@ -84,7 +94,7 @@ class Stage:
 def test_every_record_is_handled_once_and_no_key_overlaps_or_goes_back(data, order, concurrency):
     stage, epoch, offset = Stage(order, concurrency), Epoch(WHERE, "g"), 0
     for _ in range(data.draw(st.integers(1, 40))):
-        step = data.draw(st.sampled_from(["offer", "take", "take", "handle", "handle", "turn", "fail", "retry"]))
+        step = data.draw(st.sampled_from(STEPS))
         if step == "offer":
             keys = data.draw(st.lists(st.sampled_from([None, b"", b"a", b"b", b"c"]), min_size=1, max_size=40))
             stage.lanes.offer(epoch, [message(offset + n, key) for n, key in enumerate(keys)])
@@ -95,7 +105,7 @@ def test_every_record_is_handled_once_and_no_key_overlaps_or_goes_back(data, ord
             stage.retry()
         elif stage.executing:
             run = data.draw(st.sampled_from(stage.executing))
-            {"handle": stage.handle_one, "turn": stage.turn, "fail": stage.fail}[step](run)
+            {"handle": stage.handle_one, "turn": stage.turn, "split": stage.split, "fail": stage.fail}[step](run)
     while stage.ready or stage.executing or stage.waiting:
         stage.retry()
         stage.take()
@@ -116,6 +126,28 @@ def test_what_a_run_had_queued_again_is_no_longer_its_own():
     assert run.following == []
     queued = [found.offset() for ready in stage.ready for found in (*ready.messages, *ready.following)]
     assert sorted(queued) == list(range(1, 18))
+
+
+def test_other_keys_of_its_run_do_not_wait_for_a_record_that_takes_long():
+    stage, epoch = Stage("key", 2), Epoch(WHERE, "g")
+    keys = [b"slow", b"a", b"b", b"slow", b"c", b"a"]
+    stage.lanes.offer(epoch, [message(offset, key) for offset, key in enumerate(keys)])
+    stage.lanes.offer(epoch, [message(6, b"slow"), message(7, b"b")])
+    stage.take()
+    slow = stage.executing[0]
+    while len(stage.ready) > 0:  # what is in other runs already
+        stage.take()
+        stage.handle_one(stage.executing[1])
+    stage.split(slow)
+    while stage.ready or len(stage.executing) > 1:
+        stage.take()
+        stage.handle_one(stage.executing[1])
+    assert sorted(stage.handled) == [1, 2, 4, 5, 7]
+    stage.handle_one(slow)
+    while stage.ready or stage.executing:
+        stage.take()
+        stage.handle_one(stage.executing[0])
+    assert stage.handled[5:] == [0, 3, 6]
 
 
 def test_other_keys_go_on_while_one_waits_even_with_one_thread():

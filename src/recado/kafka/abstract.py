@@ -82,6 +82,9 @@ class Message(Protocol):
     def key(self) -> bytes | None: ...
     def value(self) -> bytes | None: ...
     def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+    def leader_epoch(self) -> int | None:
+        """Under which leader of its partition it was written; None or -1 where the broker does not tell."""
+
     def timestamp(self) -> tuple[int, int]:
         """(timestamp type, milliseconds since the epoch); type 0 means that there is none."""
 
@@ -99,8 +102,11 @@ class Committed(NamedTuple):
 class PartitionListener(Protocol):
     """What a consumer tells its owner. Every call comes from inside ``consume`` or ``close``, on that thread."""
 
-    def on_assign(self, partitions: Sequence[TopicPartition]) -> None:
-        """These partitions are this member's from now on (added to those it had)."""
+    def on_assign(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
+        """These partitions are this member's from now on (added to those it had), with what the group has committed.
+
+        None where it has committed nothing, or nothing that still holds, or the coordinator did not tell.
+        """
 
     def on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
         """These are taken away when this call returns: the last moment to finish and commit them."""
@@ -111,7 +117,7 @@ class PartitionListener(Protocol):
     def on_end(self, partition: TopicPartition, offset: int) -> None:
         """The partition was read up to ``offset`` (exclusive), transaction markers and gaps included."""
 
-    def on_commit(self, offsets: Mapping[TopicPartition, int], ok: bool) -> None:
+    def on_commit(self, offsets: Mapping[TopicPartition, Committed], ok: bool) -> None:
         """What came of a ``commit`` without ``wait``: these offsets are committed, or (``ok`` False) are not."""
 
 

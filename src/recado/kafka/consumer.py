@@ -36,6 +36,9 @@ PROBE_TIMEOUT_S = 0.3
 #: When nothing has come for so long, in seconds, the client may know no broker any more.
 SILENT_S = 10.0
 
+#: How much metadata a broker takes beside an offset, in bytes (the default of its ``offset.metadata.max.bytes``).
+METADATA_BYTES = 4096
+
 _HOPELESS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -52,6 +55,8 @@ class KafkaConsumer:
         self._seldom = Seldom()
         self._probe_at = 0.0
         self._commits_fail = False
+        #: How much metadata the broker takes beside an offset.
+        self._metadata_bytes = METADATA_BYTES
         self._refusal = ""
         self._config = config
         # Any: its stubs say Optional wherever a message may be an event instead of a record.
@@ -133,7 +138,7 @@ class KafkaConsumer:
     def commit(self, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
         """Commit exactly these offsets."""
         positions = [
-            Position(*where, committed.offset, metadata=stamped(self._ids.of(where.topic), committed.metadata))
+            Position(*where, committed.offset, metadata=self._stamped(where.topic, committed.metadata))
             for where, committed in offsets.items()
         ]
         try:
@@ -143,9 +148,24 @@ class KafkaConsumer:
             failed = error.args[0]
         if failed is not None and not self._refusal:
             log.warning("commit failed, it is repeated", error=failed.str(), offsets=len(positions))
+        self._note_size(failed)
         if wait:
             self._refusal = failed.str() if failed is not None else ""
         return failed is None
+
+    def _stamped(self, topic: str, metadata: str) -> str:
+        whole = stamped(self._ids.of(topic), metadata)
+        return whole if len(whole) <= self._metadata_bytes else stamped(self._ids.of(topic), "")
+
+    def _note_size(self, failed: KafkaError | None) -> None:
+        """A broker may take less beside an offset than others do: then the offset alone must do."""
+        if failed is not None and failed.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
+            self._metadata_bytes //= 2
+            log.warning(
+                "the broker takes less metadata beside an offset: what is done ahead may run again after a restart",
+                remedy="set the broker's offset.metadata.max.bytes to its default, 4096",
+                now_at_most=self._metadata_bytes,
+            )
 
     @property
     def refusal(self) -> str:
@@ -204,7 +224,7 @@ class KafkaConsumer:
             self._to_rewind.update(partitions)
             if partitions and self._listener is not None:
                 self._listener.on_lost(partitions)
-                self._listener.on_assign(partitions)
+                self._listener.on_assign(dict.fromkeys(partitions))
         self._went_back = {where: at for where, at in self._went_back.items() if at > self._ids.asked_at}
 
     def _rewind(self) -> None:
@@ -215,27 +235,32 @@ class KafkaConsumer:
             except KafkaException:
                 continue  # it has no leader yet, or its first fetch has not begun: the next round tries again
 
-    def _check_stored(self, assigned: list[TopicPartition]) -> None:
-        """Go on from no offset of an earlier topic of the same name."""
+    def _read_stored(self, assigned: list[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """What the group has committed; go on from no offset of an earlier topic of the same name."""
         ids = self._ids.learn({where.topic for where in assigned}, keep={where.topic for where in self._held})
-        known = [where for where in assigned if ids.get(where.topic)]
         try:
-            stored = self._stored(known) if known else []
+            stored = self._stored(assigned) if assigned else []
         except RecadoError as error:
             log.warning("committed offsets not checked against the topic's id", error=str(error))
-            return
+            return {}
+        good = {}
         for where, found in stored:
-            was = unstamped(found.metadata)[0]
-            if was and was != ids[where.topic]:
+            was, metadata = unstamped(found.metadata)
+            now = ids.get(where.topic, "")
+            if not (was and now and was != now):
+                # What lies beside the offset holds only where it is surely of this topic.
+                good[where] = found._replace(metadata=metadata if was == now else "")
+            else:
                 log.warning(
                     "topic was made anew, beginning at its first record",
                     topic=where.topic,
                     partition=where.partition,
                     committed=found.offset,
                     was=was,
-                    now=ids[where.topic],
+                    now=now,
                 )
                 self._to_rewind.add(where)
+        return good
 
     def _say(self, topic: str, error: KafkaError) -> None:
         self._ids.hurry()
@@ -292,16 +317,22 @@ class KafkaConsumer:
         if failed is not None and not self._commits_fail:
             log.warning("commit failed, the next one carries it", error=failed.str(), offsets=len(positions))
         self._commits_fail = failed is not None
+        self._note_size(failed)
         if self._listener is not None:
-            offsets = {TopicPartition(position.topic, position.partition): position.offset for position in positions}
+            offsets = {
+                TopicPartition(position.topic, position.partition): Committed(
+                    position.offset, unstamped(position.metadata or "")[1]
+                )
+                for position in positions
+            }
             self._listener.on_commit(offsets, failed is None)
 
     def _assigned(self, found: Sequence[Position]) -> None:
         partitions = _partitions(found)
-        self._check_stored(partitions)
+        stored = self._read_stored(partitions)
         self._held.update(partitions)
         if self._listener is not None:
-            self._listener.on_assign(partitions)
+            self._listener.on_assign({where: stored.get(where) for where in partitions})
 
     def _revoked(self, found: Sequence[Position]) -> None:
         if self._listener is not None:

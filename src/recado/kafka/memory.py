@@ -20,12 +20,13 @@ __all__ = ["MemoryKafka", "MemoryMessage", "MemoryTopics"]
 class MemoryMessage:
     """One stored record, in the shape of ``abstract.Message``."""
 
-    __slots__ = ("_headers", "_key", "_offset", "_partition", "_timestamp_ms", "_topic", "_value")
+    __slots__ = ("_headers", "_key", "_leader_epoch", "_offset", "_partition", "_timestamp_ms", "_topic", "_value")
 
-    def __init__(self, record: Outgoing, partition: int, offset: int, now_ms: int = 0) -> None:
+    def __init__(self, record: Outgoing, partition: int, offset: int, now_ms: int = 0, leader_epoch: int = 0) -> None:
         self._topic, self._partition, self._offset = record.topic, partition, offset
         self._key, self._value = record.key, record.value
         self._headers: Headers = tuple(record.headers)
+        self._leader_epoch = leader_epoch
         self._timestamp_ms = record.timestamp_ms or now_ms or wall_clock_ms()
 
     def __len__(self) -> int:
@@ -48,6 +49,9 @@ class MemoryMessage:
 
     def headers(self) -> list[tuple[str, bytes | None]] | None:
         return list(self._headers) or None
+
+    def leader_epoch(self) -> int | None:
+        return self._leader_epoch
 
     def timestamp(self) -> tuple[int, int]:
         return 1, self._timestamp_ms
@@ -73,6 +77,8 @@ class MemoryKafka:
         self.configs: dict[str, dict[str, str]] = {}
         self._next = 0
         self._reachable = True
+        #: Under which leader records are written; a higher one after the log was cut.
+        self.leader_epoch = 0
         for name, partitions in (topics or {}).items():
             self.create_topic(name, partitions)
 
@@ -136,7 +142,7 @@ class MemoryKafka:
         with self.changed:
             partition = self._partition_of(record)
             stored = self.logs[TopicPartition(record.topic, partition)]
-            message = MemoryMessage(record, partition, len(stored), self._clock_ms())
+            message = MemoryMessage(record, partition, len(stored), self._clock_ms(), self.leader_epoch)
             stored.append(message)
             self.changed.notify_all()
             return partition, message.offset(), message.timestamp()[1]

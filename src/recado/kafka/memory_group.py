@@ -90,7 +90,7 @@ class MemoryConsumer:
         self._ids: dict[TopicPartition, int] = {}
         self._ended: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
-        self._commits: list[tuple[dict[TopicPartition, int], bool]] = []
+        self._commits: list[tuple[dict[TopicPartition, Committed], bool]] = []
         self._joined = self._closed = False
         #: Written by the group: what this member shall hold, and whether it was thrown out.
         self.target: set[TopicPartition] = set()
@@ -159,7 +159,7 @@ class MemoryConsumer:
                 self._group.offset_ids.update({partition: self._ids[partition] for partition in offsets})
                 self._cluster.changed.notify_all()
             if not wait:
-                self._commits.append(({partition: found.offset for partition, found in offsets.items()}, done))
+                self._commits.append((dict(offsets), done))
             return done or not wait
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
@@ -213,12 +213,16 @@ class MemoryConsumer:
                 self._paused.discard(partition)
         if anew:
             self._told().on_lost(anew)
-            self._told().on_assign(anew)
+            self._told().on_assign(dict.fromkeys(anew))
 
     def _first(self, partition: TopicPartition) -> int:
-        topic_id = self._ids[partition] = self._cluster.topic_ids[partition.topic]
-        same = self._group.offset_ids.get(partition) == topic_id
-        return self._group.offsets[partition].offset if same and partition in self._group.offsets else 0
+        self._ids[partition] = self._cluster.topic_ids[partition.topic]
+        stored = self._stored(partition)
+        return stored.offset if stored is not None else 0
+
+    def _stored(self, partition: TopicPartition) -> Committed | None:
+        same = self._group.offset_ids.get(partition) == self._ids[partition]
+        return self._group.offsets.get(partition) if same else None
 
     def _follow_group(self) -> None:
         """Let go and take over what the group says, one listener call after the other, no lock held."""
@@ -239,7 +243,7 @@ class MemoryConsumer:
                 self._positions[partition] = self._first(partition)
         if (free or not self._joined) and self._listener is not None:
             self._joined = True
-            self._listener.on_assign(free)
+            self._listener.on_assign({partition: self._stored(partition) for partition in free})
 
     def _let_go(self, partitions: list[TopicPartition]) -> None:
         if not partitions:

@@ -54,7 +54,7 @@ class DelayCommits(OffsetCommits):
         """Only below what is committed: nobody will ask for it again."""
         behind = {}
         for stay in self._stays.values():
-            if stay.committed is not None and stay.committed > stay.purged:
-                behind[stay.where] = stay.purged = stay.committed
+            if stay.committed is not None and stay.committed.offset > stay.purged:
+                behind[stay.where] = stay.purged = stay.committed.offset
         if behind:
             self._clients.delete_before(behind)

@@ -7,9 +7,9 @@ from typing import cast
 
 import msgspec
 
-from recado.kafka.abstract import Message
+from recado.kafka.abstract import Committed, Message
 from recado.outcomes.delay import BY_TOPIC, Ticket
-from recado.outcomes.offsets import OffsetTracker
+from recado.outcomes.resume import tracker_of
 from recado.record import TopicPartition
 
 __all__ = ["Held", "Hold", "Stay"]
@@ -26,17 +26,18 @@ MAX_BYTES = 64_000_000
 class Stay:
     """One stay of one partition of a delay topic with this member."""
 
-    __slots__ = ("committed", "fenced", "level", "purged", "requested", "rest_until_ms", "tracker", "where")
+    __slots__ = ("asked_at", "committed", "fenced", "level", "purged", "requested", "rest_until_ms", "tracker", "where")
 
-    def __init__(self, where: TopicPartition) -> None:
+    def __init__(self, where: TopicPartition, committed: Committed | None = None) -> None:
         self.where = where
         self.level = BY_TOPIC[where.topic]
-        self.tracker = OffsetTracker()
+        self.tracker = tracker_of(committed)
         #: The partition is no longer ours: what comes of its records now is not ours to commit.
         self.fenced = False
-        #: The offset of the last commit asked for, of the last that Kafka confirmed, and of the last deletion.
-        self.requested: int | None = None
-        self.committed: int | None = None
+        #: The last commit asked for and the last that Kafka confirmed, and the offset of the last deletion.
+        self.requested: Committed | None = None
+        self.committed: Committed | None = None
+        self.asked_at = -1
         self.purged = 0
         #: The next unread record moves on well after this moment: until then nothing need be read.
         self.rest_until_ms = 0

@@ -10,13 +10,14 @@ import structlog
 
 from recado.clock import wall_clock_ms
 from recado.errors import DeliveryUnknown
-from recado.kafka.abstract import Clients, Consumer, Message, Producer, Topics
+from recado.kafka.abstract import Clients, Committed, Consumer, Message, Producer, Topics
 from recado.outcomes.delay import GROUP, LEVELS, opened, wake_ms
 from recado.outcomes.delay_commits import DelayCommits
 from recado.outcomes.delay_flow import DelayFlow
 from recado.outcomes.delay_hold import Held, Hold, Stay
 from recado.outcomes.delay_moves import Moves
 from recado.outcomes.delay_topics import DelayTopics
+from recado.outcomes.resume import take_in
 from recado.record import TopicPartition
 from recado.telemetry import metrics
 
@@ -107,10 +108,10 @@ class DelayLine:
         self._consumer.close()
         self._producer.close(PRODUCER_CLOSE_S)
 
-    def on_assign(self, partitions: Sequence[TopicPartition]) -> None:
+    def on_assign(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         """Begin a stay for each."""
-        for where in partitions:
-            self._stays[where] = Stay(where)
+        for where, committed in partitions.items():
+            self._stays[where] = Stay(where, committed)
         if partitions:
             log.info("delay line reads", partitions=len(partitions), held=len(self._stays))
 
@@ -133,7 +134,7 @@ class DelayLine:
         if stay := self._stays.get(partition):
             stay.tracker.reached_end(offset)
 
-    def on_commit(self, offsets: Mapping[TopicPartition, int], ok: bool) -> None:
+    def on_commit(self, offsets: Mapping[TopicPartition, Committed], ok: bool) -> None:
         """Pass on what came of a commit."""
         self._commits.told(offsets, ok)
 
@@ -166,10 +167,9 @@ class DelayLine:
                 continue  # not ours any more
             if found[0].offset() <= stay.tracker.last:
                 stay = self._begin_again(stay, found[0].offset())
-            stay.tracker.deliver([message.offset() for message in found])
-            self._hold_all(stay, found, now_ms)
+            self._hold_all(stay, take_in(stay.tracker, found), now_ms)
 
-    def _hold_all(self, stay: Stay, messages: list[Message], now_ms: int) -> None:
+    def _hold_all(self, stay: Stay, messages: Sequence[Message], now_ms: int) -> None:
         latest_ms, level = 0, stay.level
         for message in messages:
             ticket = opened(message.headers())

@@ -9,7 +9,7 @@ from recado.kafka.abstract import Committed, Consumer
 from recado.outcomes.offsets import OffsetTracker
 from recado.record import TopicPartition
 
-__all__ = ["OffsetCommits", "Tracked"]
+__all__ = ["OffsetCommits", "Tracked", "how_far"]
 
 
 class Tracked(Protocol):
@@ -17,13 +17,17 @@ class Tracked(Protocol):
 
     where: TopicPartition
     tracker: OffsetTracker
-    #: The offset of the last commit asked for, and of the last that Kafka confirmed; None before the first.
-    requested: int | None
-    committed: int | None
+    #: The last commit asked for, and the last that Kafka confirmed; None before the first.
+    requested: Committed | None
+    committed: Committed | None
+    #: The tracker's count of changes when a commit was asked for last.
+    asked_at: int
 
 
 class OffsetCommits:
-    """Tells the coordinator how far each partition is: the lowest offset that is not done. One thread only.
+    """Tells the coordinator how far each partition is: the lowest offset that is not done, and what is done beyond it.
+
+    One thread only.
 
     ``every`` is the rest between two commits, in the unit of ``clock``. ``partitions`` are those held now.
     """
@@ -57,40 +61,51 @@ class OffsetCommits:
         self._next_at = now + self._every
         moved = {}
         for tracked in self._partitions.values():
-            position = tracked.tracker.position()
-            if position is not None and position != tracked.requested:
-                moved[tracked.where] = Committed(position)
+            if tracked.tracker.changes != tracked.asked_at:
+                tracked.asked_at = tracked.tracker.changes
+                now_at = how_far(tracked)
+                if now_at is not None and now_at != tracked.requested:
+                    moved[tracked.where] = now_at
         if moved and self._consumer.commit(moved, wait=False):
             self._unanswered += 1
             for where, committed in moved.items():
-                self._partitions[where].requested = committed.offset
+                self._partitions[where].requested = committed
+        elif moved:
+            for where in moved:
+                self._partitions[where].asked_at = -1
         return True
 
     def commit_all(self, partitions: Iterable[Tracked]) -> bool:
         """Commit what is not known to be committed, and wait for the coordinator's answer."""
         moved = {}
         for tracked in partitions:
-            position = tracked.tracker.position()
-            if position is not None and position != tracked.committed:
-                moved[tracked.where] = Committed(position)
+            now_at = how_far(tracked)
+            if now_at is not None and now_at != tracked.committed:
+                moved[tracked.where] = now_at
         if not moved:
             return True
         done = self._consumer.commit(moved, wait=True)
-        self.note({where: committed.offset for where, committed in moved.items()}, done)
+        self.note(moved, done)
         return done
 
-    def told(self, offsets: Mapping[TopicPartition, int], ok: bool) -> None:
+    def told(self, offsets: Mapping[TopicPartition, Committed], ok: bool) -> None:
         """What came of a commit without waiting. One that failed is carried by the next."""
         self._unanswered = max(0, self._unanswered - 1)
         self.note(offsets, ok)
 
-    def note(self, offsets: Mapping[TopicPartition, int], ok: bool) -> None:
+    def note(self, offsets: Mapping[TopicPartition, Committed], ok: bool) -> None:
         """What came of any commit."""
-        for where, offset in offsets.items():
+        for where, committed in offsets.items():
             tracked = self._partitions.get(where)
             if tracked is None:
                 continue
             if ok:
-                tracked.committed = offset
-            elif tracked.requested == offset:
-                tracked.requested = tracked.committed
+                tracked.committed = committed
+            elif tracked.requested == committed:
+                tracked.requested, tracked.asked_at = tracked.committed, -1
+
+
+def how_far(tracked: Tracked) -> Committed | None:
+    """What is to be committed of a partition; None while nothing is known."""
+    position = tracked.tracker.position()
+    return None if position is None else Committed(position, tracked.tracker.map_text(position))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from recado.outcomes.offset_map import MAP_CHARS, DoneMap, encode
+
 __all__ = ["OffsetTracker"]
 
 
@@ -16,14 +18,21 @@ class OffsetTracker:
     done one + 1 or the end of the partition as last seen, whichever is later. It never goes back.
     """
 
-    __slots__ = ("_done", "_end", "_last", "_pending")
+    __slots__ = ("_before", "_done", "_end", "_last", "_pending", "changes", "leader_epoch", "left_out", "map_chars")
 
-    def __init__(self) -> None:
+    def __init__(self, before: DoneMap | None = None) -> None:
         #: Delivered and not yet passed, ascending; those in ``_done`` wait for a lower one.
         self._pending: deque[int] = deque()
         self._done: set[int] = set()
         self._last = -1
         self._end = -1
+        self._before = before
+        #: Of the newest record that was delivered.
+        self.leader_epoch = before.leader_epoch if before else -1
+        #: Grows with everything that is done.
+        self.changes = 0
+        #: Of the last map: its characters, and how many done ranges did not fit.
+        self.map_chars = self.left_out = 0
 
     @property
     def span(self) -> int:
@@ -45,9 +54,21 @@ class OffsetTracker:
         self._pending.extend(offsets)
         self._last = offsets[-1]
 
+    @property
+    def before(self) -> DoneMap | None:
+        """What was done in earlier stays and is still to be delivered, if anything."""
+        if self._before is not None and self._last >= self._before.top:
+            self._before = None
+        return self._before
+
+    def forget_before(self) -> None:
+        """What earlier stays have done is void: the log was cut since."""
+        self._before = None
+
     def done(self, offsets: Sequence[int]) -> None:
         """Note that these delivered records are done, each once, in any order."""
         pending, done = self._pending, self._done
+        self.changes += 1
         done.update(offsets)
         while pending and pending[0] in done:
             done.remove(pending.popleft())
@@ -60,6 +81,7 @@ class OffsetTracker:
         pending = self._pending
         if self._done or count > len(pending) or pending[0] != first or pending[count - 1] != last:
             return False
+        self.changes += 1
         if count == len(pending):
             pending.clear()
         else:
@@ -70,6 +92,7 @@ class OffsetTracker:
     def reached_end(self, offset: int) -> None:
         """Note that the partition holds nothing between the last delivered record and ``offset`` (exclusive)."""
         self._end = max(self._end, offset)
+        self.changes += 1
 
     def position(self) -> int | None:
         """The next offset to handle, which is the one to commit; None while nothing is known."""
@@ -78,13 +101,32 @@ class OffsetTracker:
         position = max(self._last + 1, self._end)
         return position if position > 0 or self._end == 0 else None
 
-    def holes(self) -> list[int]:
-        """Delivered offsets that are not done, below one that is, ascending."""
-        if not self._done:
-            return []
-        top = max(self._done)
-        return [offset for offset in self._pending if offset < top and offset not in self._done]
+    def done_ahead(self) -> list[tuple[int, int]]:
+        """What is done beyond the position, as (first, last), ascending; offsets without a record join neighbours."""
+        found: list[tuple[int, int]] = []
+        done, left, first, last = self._done, len(self._done), -1, -1
+        for offset in self._pending if left else ():
+            if offset in done:
+                first = offset if first < 0 else first
+                last = offset
+                left -= 1
+            elif first >= 0:
+                found.append((first, last))
+                first = -1
+                if not left:
+                    break
+        if first >= 0:
+            found.append((first, last))
+        if self.before is not None:
+            found += self.before.above(self._last)
+        return found
 
-    def done_ahead(self) -> list[int]:
-        """Done offsets beyond the position, ascending: what an offset map would remember."""
-        return sorted(self._done)
+    def map_text(self, position: int) -> str:
+        """The offset map to be committed with ``position``."""
+        if not self._done and self.before is None:
+            self.map_chars = self.left_out = 0
+            return ""
+        ranges = self.done_ahead()
+        text, count = encode(position, ranges, self.leader_epoch, limit=MAP_CHARS)
+        self.map_chars, self.left_out = len(text), len(ranges) - count
+        return text

@@ -15,7 +15,6 @@ from recado.worker.flow import Flow
 from recado.worker.handlers import Handlers
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
-from recado.worker.holes import Holes
 from recado.worker.loop import Loop
 from recado.worker.readiness import reasons_not_ready
 from recado.worker.rebalance import Rebalance
@@ -77,13 +76,11 @@ def assemble(
     settlement = Settlement(holdings=holdings, returned=returned, delays=delays, clock=clock, chance=chance)
     commits = Commits(consumer=consumer, holdings=holdings, clock=clock)
     flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
-    holes = Holes(holdings=holdings, settlement=settlement, clock=clock)
     rebalance = Rebalance(
         holdings=holdings,
         settlement=settlement,
         commits=commits,
         flow=flow,
-        holes=holes,
         stop=stop,
         drain_s=min(settings.drain_s, _poll_interval_s(settings) / 2),
     )
@@ -103,7 +100,6 @@ def assemble(
         settlement=settlement,
         commits=commits,
         flow=flow,
-        holes=holes,
         stop=stop,
         drain_s=settings.drain_s,
     )

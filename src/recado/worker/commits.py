@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from recado.kafka.abstract import Consumer
+from recado.kafka.abstract import Committed, Consumer
 from recado.outcomes.offset_commits import OffsetCommits
 from recado.record import TopicPartition
 from recado.telemetry.metrics import WORKER_COMMITS
@@ -32,7 +32,7 @@ class Commits(OffsetCommits):
             max_unanswered=MAX_UNANSWERED,
         )
 
-    def note(self, offsets: Mapping[TopicPartition, int], ok: bool) -> None:
+    def note(self, offsets: Mapping[TopicPartition, Committed], ok: bool) -> None:
         """What came of any commit."""
         WORKER_COMMITS.labels("ok" if ok else "failed").inc()
         super().note(offsets, ok)

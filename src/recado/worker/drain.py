@@ -15,7 +15,6 @@ from recado.worker.commits import Commits
 from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
-from recado.worker.holes import Holes
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 
@@ -54,7 +53,6 @@ class Drain:
         settlement: Settlement,
         commits: Commits,
         flow: Flow,
-        holes: Holes,
         stop: StopRequest,
         drain_s: float,
     ) -> None:
@@ -63,19 +61,18 @@ class Drain:
         self._settlement = settlement
         self._commits = commits
         self._flow = flow
-        self._holes = holes
         self._stop = stop
         self._drain_s = drain_s
         self._deadline = 0.0
+        self._epochs: list[Epoch] = []
         self._uncommitted: list[Remaining] = []
 
     def run(self) -> list[Remaining]:
         """Blocks for ``drain_s`` and ``LEAVE_S`` at most; less when a second stop is requested.
 
         The order: take nothing new, or there is no end; finish what executes while still polling, or the group
-        throws us out and the commit fails; finish what is not done below what is, or that comes again; settle and
-        commit, or done records come again; only then leave the group, because leaving gives the partitions away, and
-        who leaves in the middle of a rebalance may not commit.
+        throws us out and the commit fails; settle and commit, or done records come again; only then leave the group,
+        because leaving gives the partitions away, and who leaves in the middle of a rebalance may not commit.
         """
         self._deadline = time.monotonic() + self._drain_s
         self._holdings.draining = True
@@ -83,14 +80,14 @@ class Drain:
         self._settlement.release_closed()
         self._finish_executing()
         self._settlement.settle_all()
-        self._holes.fill(self._holdings.snapshot(), self._has_time, lambda: self._poll(LOOK_EVERY_S))
-        remaining = self._remaining() + self._done_beyond()
+        remaining = self._remaining()
+        self._epochs = self._holdings.snapshot()
         for runner in self._holdings.runners:
             runner.stop()
         budget_s = max(0.0, self._deadline - time.monotonic()) if self._consumer.reachable else 0.0
         if not _within(budget_s + LEAVE_S, self._leave):
             log.warning("kafka did not answer at the end")
-        return remaining + self._uncommitted
+        return remaining + self._uncommitted + self._left_out()
 
     def _finish_executing(self) -> None:
         waiting = False
@@ -115,7 +112,7 @@ class Drain:
 
     def _leave(self) -> None:
         """Commit, again and again while a rebalance refuses it (it goes on while we poll), then leave."""
-        epochs = self._holdings.snapshot()
+        epochs = self._epochs
         self._note_uncommitted(epochs)
         while not self._commits.commit_all(self._holdings.snapshot()) and self._has_time():
             self._note_uncommitted(epochs)
@@ -135,14 +132,17 @@ class Drain:
                 remaining.append(
                     Remaining(message.topic(), message.partition(), message.offset(), "still being handled")
                 )
+        for epoch in self._holdings.snapshot():
+            if (stop := epoch.stop) is not None:
+                remaining.append(Remaining(*epoch.where, stop.offset, f"its partition stands still: {stop.reason}"))
         return sorted(remaining)
 
-    def _done_beyond(self) -> list[Remaining]:
-        """Done records that cannot be committed, because one below them is not done."""
+    def _left_out(self) -> list[Remaining]:
+        """Done records that no commit tells of: the offset map was full."""
         found = []
-        for epoch in self._holdings.snapshot():
-            if ahead := epoch.tracker.done_ahead():
-                reason = f"not done, while {len(ahead)} records from offset {ahead[0]} on are: those are handled again"
+        for epoch in self._epochs:
+            if left := epoch.tracker.left_out:
+                reason = f"not done, and {left} ranges done beyond it do not fit into its offset map: handled again"
                 found.append(Remaining(epoch.topic, epoch.partition, epoch.tracker.position() or 0, reason))
         return found
 
@@ -152,7 +152,7 @@ class Drain:
 
 def _done_again(epoch: Epoch, why: str) -> Remaining:
     reason = f"done from here on, but Kafka did not commit it ({why}): handled again"
-    return Remaining(epoch.topic, epoch.partition, epoch.committed or 0, reason)
+    return Remaining(epoch.topic, epoch.partition, epoch.committed.offset if epoch.committed else 0, reason)
 
 
 def _within(seconds: float, act: Callable[[], None]) -> bool:

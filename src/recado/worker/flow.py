@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recado.kafka.abstract import Consumer
+from recado.outcomes.offset_map import MAP_CHARS
 from recado.outcomes.pauses import Pauses
 from recado.worker.epoch import Epoch
 from recado.worker.holdings import Holdings
@@ -20,6 +21,9 @@ MAX_BYTES = 32_000_000
 
 #: Records done ahead of one that is not: each costs about 100 bytes to remember, and a crash repeats it.
 MAX_AHEAD = 100_000
+
+#: An offset map that is so full lets its partition rest: what is in hand already may still fill its holes.
+MAP_FULL = 0.75
 
 #: Largest read: long enough to share what a read costs, short enough that settling is never far.
 MAX_READ = 4_000
@@ -75,7 +79,8 @@ class Flow:
         several = len(self._holdings.epochs) > 1
         for epoch in self._holdings.epochs.values():
             crowd = 2 * epoch.held_records / self._max_records if several else 0.0
-            self._judge(epoch, max(crowd, epoch.tracker.span / MAX_AHEAD), now)
+            map_load = epoch.tracker.map_chars / (MAP_FULL * MAP_CHARS)
+            self._judge(epoch, max(crowd, epoch.tracker.span / MAX_AHEAD, map_load), now)
         self._pause_and_resume()
 
     def forget(self, epochs: list[Epoch]) -> None:

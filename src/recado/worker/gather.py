@@ -62,15 +62,14 @@ class Gathering:
     def turn(self, run: Run) -> None:
         """Never called with a batch half done: one call handles it."""
 
+    def split(self, run: Run) -> None:
+        """Nothing to split: one call handles it."""
+
     def set_aside(self, run: Run) -> None:
         """Nothing to split: a batch waits as a whole."""
 
     def pace(self, record_s: float) -> None:
         """Nothing to adapt: the handler's declaration says how many it takes."""
-
-    def refill(self, epoch: Epoch, messages: list[Message], budget_s: float) -> bool:
-        """Batches in order have no holes; those without order are left as they are."""
-        return False
 
     def start_due(self, now: float, *, whatever_is_there: bool = False) -> float:
         """Start the batches whose wait is over; return how many seconds until the next one is."""

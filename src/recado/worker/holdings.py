@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from recado.kafka.abstract import Committed
 from recado.record import TopicPartition
 from recado.telemetry.metrics import WORKER_ASSIGNED, WORKER_STOPPED
 from recado.worker.epoch import Epoch, Stop
@@ -44,9 +45,9 @@ class Holdings:
         """Who handles a topic that ``open`` was called for."""
         return self._by_topic[topic]
 
-    def open(self, where: TopicPartition) -> Epoch:
-        """Begin a new epoch for a partition."""
-        epoch = self.epochs[where] = Epoch(where, self._group)
+    def open(self, where: TopicPartition, committed: Committed | None) -> Epoch:
+        """Begin a new epoch for a partition, at what the group has committed."""
+        epoch = self.epochs[where] = Epoch(where, self._group, committed)
         epoch.closed = self.draining
         runner = self._find(where.topic)
         if runner is None:

@@ -45,14 +45,17 @@ class Dispatcher(Protocol):
     def turn(self, run: Run) -> None:
         """A run was asked to stop in between (``run.halt``): queue the rest of it again (any thread)."""
 
+    def split(self, run: Run) -> None:
+        """The record at ``run.at`` takes long, and its run was asked to stop: let go on what need not wait for it.
+
+        Loop thread; the handling thread may end the run at this moment.
+        """
+
     def set_aside(self, run: Run) -> None:
         """The record at ``run.at`` waits for another attempt: let go on what need not wait for it (loop thread)."""
 
     def pace(self, record_s: float) -> None:
         """The handler takes about so long for a record (loop thread)."""
-
-    def refill(self, epoch: Epoch, messages: list[Message], budget_s: float) -> bool:
-        """Start records of a closed stay again, in offset order; False when that takes too long (loop thread)."""
 
     def start_due(self, now: float, *, whatever_is_there: bool = False) -> float:
         """Start what only waited for its time; return how many seconds until more is due (loop thread)."""
@@ -76,7 +79,6 @@ class Lanes:
         self._order = order
         self._concurrency = concurrency
         self._slice = concurrency * LEAST_SLICE
-        self._record_s = 0.0
         self._start = start
         self._lock = threading.Lock()
         self._lanes: defaultdict[TopicPartition, dict[bytes | None, Run]] = defaultdict(dict)
@@ -96,24 +98,22 @@ class Lanes:
 
     def finish(self, run: Run) -> None:
         """A run ended: its keys go on with what came meanwhile, or are free."""
-        if not run.keys:
-            return
         lanes = self._lanes[run.epoch.where]
         with self._lock:
-            for key in run.keys:
-                del lanes[key]
-            if run.following and not run.following_epoch.closed:
-                self._offer_again(lanes, run.following_epoch, run.following)
-                run.following = []
+            run.left = True
+            self._free(lanes, run)
 
     def turn(self, run: Run) -> None:
         """A run was asked to stop in between: queue the rest, each key for itself.
 
-        The rest is another run, because the loop settles this one at the same time; and it is that run's alone. A stay
-        that ends now would otherwise take it for given back, and let its holes wait for a run that is not to begin.
+        The rest is another run, because the loop settles this one at the same time; and it is that run's alone.
         """
-        lanes, rest = self._lanes[run.epoch.where], run.messages[run.at :]
+        lanes = self._lanes[run.epoch.where]
         with self._lock:
+            run.left, rest = True, run.messages[run.at :]
+            if not rest:  # it was split meanwhile
+                self._free(lanes, run)
+                return
             for key in run.keys:
                 del lanes[key]
             if WHOLE in run.keys or run.attempt > 1:  # one thread, or one key: there is nothing to split
@@ -128,24 +128,29 @@ class Lanes:
                 self._offer_again(lanes, run.following_epoch, run.following)
                 run.following = []
 
+    def split(self, run: Run) -> None:
+        """Only the key at ``run.at`` waits (only that record, if it has no key, or the order is none)."""
+        if self._order == "partition" or WHOLE in run.keys:
+            return
+        lanes = self._lanes[run.epoch.where]
+        with self._lock:
+            # Its thread begins no other record, since it was asked to stop: what follows in it is nobody's yet.
+            at = run.at
+            rest = run.messages[at + 1 :]
+            if run.left or at >= len(run.messages) or not (rest or run.following):
+                return
+            self._let_go_on(lanes, run, at, rest)
+            run.messages = run.messages[: at + 1]
+
     def set_aside(self, run: Run) -> None:
         """Only the key at ``run.at`` waits (only that record, if it has no key, or the order is none)."""
         if self._order == "partition":
             return
         lanes = self._lanes[run.epoch.where]
-        waiting, rest = run.messages[run.at], run.messages[run.at + 1 :]
-        key = waiting.key() if self._order == "key" else None
         with self._lock:
-            for other in run.keys:
-                del lanes[other]
-            following, run.following = run.following, []
-            run.messages, run.at, run.settled = [waiting], 0, 0
-            run.keys = [] if key is None else [key]
-            if key is not None:
-                lanes[key] = run
-            self._offer_again(lanes, run.epoch, rest)
-            if not run.following_epoch.closed:
-                self._offer_again(lanes, run.following_epoch, following)
+            waiting, rest = run.messages[run.at], run.messages[run.at + 1 :]
+            self._let_go_on(lanes, run, run.at, rest)
+            run.messages, run.at, run.settled, run.left = [waiting], 0, 0, False
 
     def start_due(self, now: float, *, whatever_is_there: bool = False) -> float:
         """Nothing here waits for time."""
@@ -153,17 +158,27 @@ class Lanes:
 
     def pace(self, record_s: float) -> None:
         """Group as many records at once as the threads handle in ``SLICE_S``."""
-        self._record_s = record_s
         self._slice = max(LEAST_SLICE, int(SLICE_S / max(record_s, 1e-6))) * self._concurrency
 
-    def refill(self, epoch: Epoch, messages: list[Message], budget_s: float) -> bool:
-        """Each key for itself; none is in anybody's hands."""
-        if not messages or len(messages) * self._record_s / self._concurrency > budget_s:
-            return False
-        lanes = self._lanes[epoch.where]
-        with self._lock:
-            self._place(lanes, epoch, self._grouped(messages), 1, is_last=True)
-        return True
+    def _free(self, lanes: dict[bytes | None, Run], run: Run) -> None:
+        for key in run.keys:
+            del lanes[key]
+        if run.following and not run.following_epoch.closed:
+            self._offer_again(lanes, run.following_epoch, run.following)
+            run.following = []
+
+    def _let_go_on(self, lanes: dict[bytes | None, Run], run: Run, at: int, rest: list[Message]) -> None:
+        """Keep only the key of the record ``at``; its later records follow this run again."""
+        key = run.messages[at].key() if self._order == "key" else None
+        for other in run.keys:
+            del lanes[other]
+        following, run.following = run.following, []
+        run.keys = [] if key is None else [key]
+        if key is not None:
+            lanes[key] = run
+        self._offer_again(lanes, run.epoch, rest)
+        if not run.following_epoch.closed:
+            self._offer_again(lanes, run.following_epoch, following)
 
     def _offer_again(self, lanes: dict[bytes | None, Run], epoch: Epoch, messages: list[Message]) -> None:
         if messages and not self._offer_whole(lanes, epoch, messages):
@@ -200,12 +215,9 @@ class Lanes:
         epoch: Epoch,
         groups: list[tuple[bytes | None, list[Message]]],
         size: int,
-        *,
-        is_last: bool = False,
     ) -> None:
         """Make runs of about ``size`` records; a key that has a run already follows it. Called with the lock held."""
         run = Run(epoch, [], [])
-        run.is_last = is_last
         for key, messages in groups:
             if key is not None:
                 busy = lanes.get(key)
@@ -218,7 +230,6 @@ class Lanes:
             if len(run.messages) >= size:
                 self._start(run)
                 run = Run(epoch, [], [])
-                run.is_last = is_last
         if run.messages:
             self._start(run)
 

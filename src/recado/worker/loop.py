@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from recado.kafka.abstract import Consumer, Message
+from recado.outcomes.resume import take_in
 from recado.record import TopicPartition
-from recado.telemetry.metrics import WORKER_IN_FLIGHT
+from recado.telemetry.metrics import WORKER_IN_FLIGHT, WORKER_RECORDS
 from recado.worker.commits import Commits
 from recado.worker.delays import Delays
 from recado.worker.epoch import Epoch
@@ -88,12 +89,14 @@ class Loop:
             epoch = self._holdings.get(TopicPartition(topic, partition))
             if epoch is None or epoch.closed:
                 continue  # not ours (any more), or standing still: not committed, so it comes again
-            offsets = [message.offset() for message in found]
-            if offsets[0] <= epoch.tracker.last:
-                epoch = self._begin_again(epoch.where, offsets[0], epoch.tracker.last)
-            epoch.tracker.deliver(offsets)
-            epoch.held_bytes += sum(map(len, found))
-            self._holdings.runner(topic).lanes.offer(epoch, found)
+            if found[0].offset() <= epoch.tracker.last:
+                epoch = self._begin_again(epoch.where, found[0].offset(), epoch.tracker.last)
+            todo = take_in(epoch.tracker, found)
+            if len(todo) < len(found):
+                WORKER_RECORDS.labels(topic, "done before").inc(len(found) - len(todo))
+            if todo:
+                epoch.held_bytes += sum(map(len, todo))
+                self._holdings.runner(topic).lanes.offer(epoch, todo)
 
     def _by_partition(self, messages: list[Message]) -> Iterable[tuple[tuple[str, int], list[Message]]]:
         if self._only_topic is not None:  # the usual case, and this is done for every record
@@ -110,7 +113,7 @@ class Loop:
         """The log was cut or made anew below what was read already: what was read of the old one is void."""
         log.warning("offsets went back", topic=where.topic, partition=where.partition, offset=offset, was=last)
         self._rebalance.on_lost([where])
-        self._rebalance.on_assign([where])
+        self._rebalance.on_assign({where: None})
         self._consumer.went_back(where)
         return self._holdings.epochs[where]
 
@@ -131,6 +134,8 @@ class Loop:
         for runner in self._holdings.runners:
             crowded = runner.waiting() > 0
             for run in runner.executing():
+                if run.halt and not run.epoch.closed:  # since the last look: its present record takes long
+                    runner.lanes.split(run)
                 run.halt = run.halt or (run.seen and (crowded or len(run.messages) > run.at + 1))
                 run.seen = True
         WORKER_IN_FLIGHT.set(sum(epoch.held_records for epoch in self._holdings.epochs.values()))

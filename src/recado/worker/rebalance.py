@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from recado.kafka.abstract import Committed
 from recado.record import TopicPartition
 from recado.worker.commits import Commits
 from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
-from recado.worker.holes import Holes
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 
@@ -34,7 +34,6 @@ class Rebalance:
         settlement: Settlement,
         commits: Commits,
         flow: Flow,
-        holes: Holes,
         stop: StopRequest,
         drain_s: float,
     ) -> None:
@@ -42,19 +41,25 @@ class Rebalance:
         self._settlement = settlement
         self._commits = commits
         self._flow = flow
-        self._holes = holes
         self._stop = stop
         self._drain_s = drain_s
 
-    def on_assign(self, partitions: Sequence[TopicPartition]) -> None:
+    def on_assign(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         """Begin an epoch for each."""
         self._holdings.joined = True
-        for where in partitions:
-            self._holdings.open(where)
-        log.info("partitions assigned", partitions=_shown(partitions), held=len(self._holdings.epochs))
+        done_ahead = 0
+        for where, committed in partitions.items():
+            before = self._holdings.open(where, committed).tracker.before
+            done_ahead += len(before) if before is not None else 0
+        log.info(
+            "partitions assigned",
+            partitions=_shown(list(partitions)),
+            held=len(self._holdings.epochs),
+            **({"done_already": done_ahead} if done_ahead else {}),
+        )
 
     def on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
-        """Finish what executes and the holes, commit, then fence: in this order, so that nothing is done again."""
+        """Finish what executes, commit, then fence: in this order, so that nothing is done again."""
         epochs = [epoch for where in partitions if (epoch := self._holdings.get(where))]
         self._holdings.close([epoch for epoch in epochs if not epoch.closed])  # else it ends already, as it should
         self._settlement.release_closed()
@@ -62,10 +67,9 @@ class Rebalance:
         while self._holdings.executing(epochs) and time.monotonic() < deadline and not self._stop.hurried:
             time.sleep(LOOK_EVERY_S)
         self._settlement.settle_all()
-        self._holes.fill(epochs, lambda: time.monotonic() < deadline and not self._stop.hurried, _rest)
-        self._say_holes(epochs)
         if not self._commits.commit_all(epochs):
             self._say_uncommitted(epochs)
+        self._say_left_out(epochs)
         for run in self._holdings.executing(epochs):
             log.warning(
                 "partition revoked while a handler is at work",
@@ -88,19 +92,19 @@ class Rebalance:
         if epoch is not None and not epoch.closed:  # what a closed one reads is dropped, so its end says nothing
             epoch.tracker.reached_end(offset)
 
-    def on_commit(self, offsets: Mapping[TopicPartition, int], ok: bool) -> None:
+    def on_commit(self, offsets: Mapping[TopicPartition, Committed], ok: bool) -> None:
         """Pass on what came of a commit."""
         self._commits.told(offsets, ok)
 
-    def _say_holes(self, epochs: list[Epoch]) -> None:
+    def _say_left_out(self, epochs: list[Epoch]) -> None:
         for epoch in epochs:
-            if ahead := epoch.tracker.done_ahead():
+            if epoch.tracker.left_out:
                 log.warning(
-                    "partition revoked with records done beyond one that is not",
+                    "partition revoked with more done ahead than its offset map can tell",
                     topic=epoch.topic,
                     partition=epoch.partition,
                     offset=epoch.tracker.position(),
-                    done_beyond=len(ahead),
+                    ranges_left_out=epoch.tracker.left_out,
                     remedy="its next owner handles these again",
                 )
 
@@ -111,7 +115,7 @@ class Rebalance:
                     "partition revoked before its done records were committed",
                     topic=epoch.topic,
                     partition=epoch.partition,
-                    offset=epoch.committed or 0,
+                    offset=epoch.committed.offset if epoch.committed else 0,
                     upto=epoch.tracker.position(),
                     remedy="its next owner handles these records again",
                 )
@@ -122,10 +126,6 @@ class Rebalance:
         self._holdings.fence(epochs)
         self._flow.forget(epochs)
         log.info(event, partitions=_shown(partitions), held=len(self._holdings.epochs))
-
-
-def _rest() -> None:
-    time.sleep(LOOK_EVERY_S)
 
 
 def _shown(partitions: Sequence[TopicPartition]) -> str:

@@ -25,8 +25,8 @@ class Run:
         "halt",
         "handled",
         "in_offset_order",
-        "is_last",
         "keys",
+        "left",
         "messages",
         "seen",
         "settled",
@@ -48,10 +48,10 @@ class Run:
         self.error: BaseException | None = None
         #: Whether the records are all that was delivered from the first to the last: they can be settled in one go.
         self.in_offset_order = in_offset_order
-        #: Whether it finishes holes of a closed stay.
-        self.is_last = False
         #: Asks the handling thread to stop before its next record.
         self.halt = False
+        #: Its thread is through with it; guarded by the lanes' lock.
+        self.left = False
         #: How long its thread was at it last, and how many records it handled then.
         self.spent_s = 0.0
         self.handled = 0

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import structlog
 
-from recado.kafka.abstract import Message
 from recado.outcomes.decide import decide, describe
 from recado.outcomes.outcome import RetryAfter, Stopped
 from recado.outcomes.signals import Reject, Retry
@@ -74,8 +73,6 @@ class Settlement:
                 self._observe(run)
             if run.error is not None:
                 self._decide(run)
-            elif run.epoch.closed:
-                self._keep(run, run.epoch.left_over)
         for topic, count in done.items():
             WORKER_RECORDS.labels(topic, "done").inc(count)
 
@@ -83,15 +80,6 @@ class Settlement:
         """End the waits of closed partitions: their records stay not done."""
         for run in self._delays.pop_closed():
             self._holdings.runner(run.epoch.topic).lanes.finish(run)
-            self._keep(run, run.epoch.given_up)
-
-    def _keep(self, run: Run, where: list[Message]) -> None:
-        """Remember what was not begun of a stay that ends; not while it only stands still, which may be for long."""
-        epoch = run.epoch
-        if epoch.stop is None and not epoch.fenced:
-            where += run.messages[run.at :]
-            if run.following_epoch is epoch:
-                where += run.following
 
     def _count(self, run: Run, done: Counter[str]) -> None:
         at, epoch = run.at, run.epoch
@@ -131,8 +119,6 @@ class Settlement:
         if isinstance(outcome, Stopped) and not epoch.closed:
             self._stop(run, error, outcome)
         runner.lanes.finish(run)
-        if epoch.closed:
-            self._keep(run, epoch.given_up)
 
     def _stop(self, run: Run, error: BaseException, outcome: Stopped) -> None:
         epoch, message = run.epoch, run.messages[run.at]

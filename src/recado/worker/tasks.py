@@ -78,7 +78,7 @@ class TaskRunner:
         handle = self._handle_many if self.handler.batch else self._handle_each
         while (run := await self._next()) is not None:
             self._slots[slot] = run  # before the look at ``closed``, as in ThreadRunner
-            if run.epoch.lets(run.is_last):
+            if not run.epoch.closed:
                 began, before = time.perf_counter(), run.at
                 await handle(run)
                 run.spent_s, run.handled = time.perf_counter() - began, run.at - before

@@ -46,7 +46,7 @@ class ThreadRunner:
         while (run := self._queue.get()) is not None:
             # In this order: who closes an epoch looks for executing runs afterwards, so one of us sees the other.
             self._slots[slot] = run
-            if run.epoch.lets(run.is_last):
+            if not run.epoch.closed:
                 began, before = time.perf_counter(), run.at
                 handle(run)
                 run.spent_s, run.handled = time.perf_counter() - began, run.at - before

@@ -46,6 +46,9 @@ class _GivenMessage:
     def headers(self) -> list[tuple[str, bytes | None]] | None:
         return list(self._record.headers)
 
+    def leader_epoch(self) -> int | None:
+        return None
+
     def timestamp(self) -> tuple[int, int]:
         return int(self._record.timestamp_ms >= 0), self._record.timestamp_ms
 

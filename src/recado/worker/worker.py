@@ -85,8 +85,8 @@ class Worker:
         """Work until SIGTERM, SIGINT or ``stop``; then finish what executes, commit and return.
 
         As the last line of a program it also ends it: SystemExit with 3 when records were still being handled
-        after ``RECADO_DRAIN_S``, or done ones could not be committed, because Kafka refused or one below them waits
-        for another attempt (they are named, and come again); with 2 when settings or handlers are wrong.
+        after ``RECADO_DRAIN_S``, a partition stood still at one that failed, or done ones could not be committed
+        (they are named, and come again); with 2 when settings or handlers are wrong.
         """
         try:
             settings = settings or self._settings or from_process().settings
