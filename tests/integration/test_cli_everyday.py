@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from recado.outcomes.offset_map import encode
 from recado.record import HEADER_ID
 from tests.command import Ran, recado
 from tests.programs import eventually, read_all, running
@@ -346,6 +347,27 @@ def test_a_group_shows_state_topics_and_lag(run, kafka, topic):
         f"{name}\t1\t2\t2\t0\t-",
     ]
     assert f"{group} is empty, 0 members" in ran.err
+
+
+def test_what_is_not_done_below_a_done_record_is_listed_with_age_and_key(run, kafka, topic):
+    name, group = topic(2), f"g-{uuid.uuid4().hex}"
+    produce(kafka, name, *"abcdefgh", partition=0, key="k7")
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group})
+    beside = encode(2, [(3, 3), (6, 7)], 0).text
+    consumer.commit(offsets=[TopicPartition(name, 0, 2, metadata=f"topic=AAAA;{beside}")], asynchronous=False)
+    consumer.close()
+    ran = run("groups", group, "--offsets", "--json").json
+    assert [(row["partition"], row["offset"], row["key"]) for row in ran["offsets"]] == [
+        (0, 2, "k7"),
+        (0, 4, "k7"),
+        (0, 5, "k7"),
+    ]
+    assert all(0 <= row["age_s"] < 300 for row in ran["offsets"])
+    ran = run("groups", group, "--offsets", "--limit", "2")
+    assert [line.split("\t")[2] for line in ran.out.splitlines()] == ["offset", "2", "4"]
+    assert "1 more are not shown" in ran.err
+    commit(kafka, group, name, 8)
+    assert "nothing done beyond" in run("groups", group, "--offsets").err
 
 
 def test_a_member_shows_what_it_holds_and_what_it_never_committed_is_lag(run, kafka, topic):

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from recado.cli.look import settings_to_look
+from recado.cli.offsets import show_offsets
 from recado.cli.options import settings_options
 from recado.cli.table import show
 from recado.errors import RecadoError
@@ -26,8 +27,10 @@ ABSENT = "dead"
 @click.command()
 @click.argument("group", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, or with GROUP one object.")
+@click.option("--offsets", is_flag=True, help="List the records of GROUP that are not done below one that is.")
+@click.option("--limit", default=100, type=click.IntRange(1), show_default=True, help="Of those, at most so many.")
 @settings_options()
-def groups(group: str | None, as_json: bool) -> int:
+def groups(group: str | None, as_json: bool, offsets: bool, limit: int) -> int:
     """List consumer groups with their lag, or GROUP partition by partition.
 
     Lag is the records from the committed offset to the end of the partition. A partition that a member holds but
@@ -38,8 +41,14 @@ def groups(group: str | None, as_json: bool) -> int:
       recado groups
       recado groups flask-consumer-group
       recado groups flask-consumer-group --json | jq .lag
+      recado groups flask-consumer-group --offsets
     """
-    found = Groups(Admin(settings_to_look()))
+    settings = settings_to_look()
+    found = Groups(Admin(settings))
+    if offsets:
+        if group is None:
+            raise click.UsageError("--offsets needs a GROUP.")
+        return show_offsets(settings, _known(found, group), found, limit=limit, as_json=as_json)
     return _list(found, as_json=as_json) if group is None else _show(found, group, as_json=as_json)
 
 
@@ -57,10 +66,8 @@ def _list(known: Groups, *, as_json: bool) -> int:
 
 
 def _show(known: Groups, name: str, *, as_json: bool) -> int:
-    group = known.describe([name])[name]
+    group = _known(known, name)
     lags = known.lags([group])[name]
-    if group.state == ABSENT and not lags:
-        raise RecadoError(_no_such_group(name, known.names()))
     holders = {where: member for member in group.members for where in member.partitions}
     found = [_row(lag, holders) for lag in lags]
     if as_json:
@@ -74,6 +81,13 @@ def _show(known: Groups, name: str, *, as_json: bool) -> int:
     rows = [[_cell(row[title]) for title in titles] for row in found]
     show(titles, rows, empty="It holds no partition and never committed.")
     return 0
+
+
+def _known(known: Groups, name: str) -> Group:
+    group = known.describe([name])[name]
+    if group.state == ABSENT and not known.lags([group])[name]:
+        raise RecadoError(_no_such_group(name, known.names()))
+    return group
 
 
 def _summary(group: Group, lags: Sequence[GroupLag]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import base64
 import binascii
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 __all__ = ["MAP_CHARS", "DoneMap", "Encoded", "Ranges", "decode", "encode"]
@@ -60,6 +60,12 @@ class DoneMap:
 
     def __len__(self) -> int:
         return sum(last - first + 1 for first, last in self.ranges)
+
+    def open_from(self, base: int) -> Iterator[int]:
+        """The offsets from ``base`` on that are not done below one that is, ascending."""
+        for first, last in self.ranges:
+            yield from range(base, first)
+            base = last + 1
 
     def above(self, offset: int) -> list[tuple[int, int]]:
         """The ranges beyond an offset."""
