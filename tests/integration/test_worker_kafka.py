@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 import urllib.error
@@ -18,6 +19,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 
 from recado.embedded import EmbeddedKafka
+from tests.kafka_fixture import kafka_version
 from tests.programs import Program, committed, eventually, free_port, running
 
 #: Writes a line per record that began and that ended, whole or not at all, so that a kill loses no evidence.
@@ -42,6 +44,11 @@ class Scene:
         self.folder = folder
         self.group = f"g-{uuid.uuid4().hex[:8]}"
         self.port = 0
+        # A test need not wait long for a rebalance, or for the session of a member that it killed.
+        self.of_a_member = {
+            "RECADO_KAFKA_CONSUMER_HEARTBEAT_INTERVAL_MS": "500",
+            "RECADO_KAFKA_CONSUMER_SESSION_TIMEOUT_MS": "6000",
+        }
 
     @contextmanager
     def worker(self, handler: str, topic: str, **settings: str) -> Iterator[Program]:
@@ -53,9 +60,7 @@ class Scene:
             "RECADO_GROUP": self.group,
             "RECADO_TOPIC": topic,
             "RECADO_WORKER_PORT": str(self.port),
-            # A test need not wait long for a rebalance, or for the session of a member that it killed.
-            "RECADO_KAFKA_CONSUMER_HEARTBEAT_INTERVAL_MS": "500",
-            "RECADO_KAFKA_CONSUMER_SESSION_TIMEOUT_MS": "6000",
+            **self.of_a_member,
             **settings,
         }
         with running([str(path)], environment, self.folder) as program:
@@ -186,12 +191,22 @@ def check_order(scene: Scene) -> None:
         last[key] = max(last[key], int(offset))
 
 
-def test_members_that_come_and_go_under_load_lose_nothing_and_keep_the_order(scene, topic):
+@pytest.fixture(params=["classic", "consumer"])
+def protocol(request, kafka) -> dict[str, str]:
+    """How members and coordinator talk: as ever, or by KIP-848, which is final since Kafka 4.0."""
+    if request.param == "consumer" and kafka_version().startswith("3."):
+        pytest.skip("Kafka 3.9 has a preview of this protocol only")
+    return {"RECADO_KAFKA_CONSUMER_GROUP_PROTOCOL": request.param}
+
+
+def test_members_that_come_and_go_under_load_lose_nothing_and_keep_the_order(scene, topic, protocol):
     name, sent = topic(partitions=4), 12_000
     scene.send(name, sent, keys=200)
-    with scene.worker(ORDER, name) as first:
+    if protocol["RECADO_KAFKA_CONSUMER_GROUP_PROTOCOL"] == "consumer":
+        scene.of_a_member = {}
+    with scene.worker(ORDER, name, **protocol) as first:
         eventually(lambda: len(scene.journal("ended")) > 500, why=lambda: first.log)
-        with scene.worker(ORDER, name) as second:
+        with scene.worker(ORDER, name, **protocol) as second:
             eventually(lambda: not scene.reasons() and "partitions revoked" in first.log, why=lambda: second.log)
             before = len(scene.journal("ended"))
             eventually(lambda: len(scene.journal("ended")) > before + 1000, why=lambda: second.log)
@@ -202,6 +217,52 @@ def test_members_that_come_and_go_under_load_lose_nothing_and_keep_the_order(sce
     assert len({row[1:3] for row in ended}) == sent, "nothing is lost"
     assert len(ended) == sent, "whoever gives a partition away finishes what is not done below what is"
     check_order(scene)
+
+
+def held(program: Program) -> int:
+    """How many partitions a worker says that it holds."""
+    told = re.findall(r'"held": (\d+)', program.log)
+    return int(told[-1]) if told else 0
+
+
+def test_a_static_member_that_restarts_gets_its_partitions_back_without_a_rebalance(scene, topic, protocol):
+    name = topic(partitions=2)
+    if protocol["RECADO_KAFKA_CONSUMER_GROUP_PROTOCOL"] == "consumer":
+        scene.of_a_member = {}
+    static = {"RECADO_KAFKA_CONSUMER_GROUP_INSTANCE_ID": "a", **protocol}
+    other = {"RECADO_KAFKA_CONSUMER_GROUP_INSTANCE_ID": "b", **protocol}
+    scene.send(name, 100, keys=10)
+    with scene.worker(NOTES, name, **other) as second:
+        with scene.worker(NOTES, name, **static) as first:
+            eventually(lambda: held(first) == held(second) == 1, why=lambda: first.log + second.log)
+            eventually(lambda: len({row[1:3] for row in scene.journal("ended")}) == 100)
+            revoked = second.log.count("partitions revoked")
+            # A static member that goes keeps its place until its session ends. By KIP-848 one that was killed keeps
+            # its identity, too, so that nobody else may have it before.
+            first.process.kill() if protocol["RECADO_KAFKA_CONSUMER_GROUP_PROTOCOL"] == "classic" else first.stop()
+            first.process.wait(10)
+        scene.send(name, 100, keys=10)
+        with scene.worker(NOTES, name, **static) as first:
+            eventually(lambda: len({row[1:3] for row in scene.journal("ended")}) == 200, why=lambda: first.log)
+            assert second.log.count("partitions revoked") == revoked
+
+
+def test_of_two_workers_with_one_identity_one_works_and_the_other_says_why_it_does_not(scene, topic, protocol):
+    name = topic(partitions=1)
+    scene.of_a_member = {"RECADO_KAFKA_CONSUMER_GROUP_INSTANCE_ID": "a", **protocol}
+    scene.send(name, 10)
+    with scene.worker(NOTES, name) as first:
+        eventually(lambda: len(scene.journal("ended")) == 10, why=lambda: first.log)
+        with scene.worker(NOTES, name) as second:
+            if protocol["RECADO_KAFKA_CONSUMER_GROUP_PROTOCOL"] == "classic":
+                assert first.process.wait(30) == 2
+                assert "fenced" in first.log
+            else:
+                eventually(lambda: "another member has this identity" in second.log, why=lambda: second.log)
+                assert first.stop() == 0
+            scene.send(name, 10)
+            eventually(lambda: len(scene.journal("ended")) == 20, why=lambda: second.log)
+            assert second.stop() == 0
 
 
 def test_a_handler_slower_than_the_poll_interval_keeps_its_partition(scene, topic):

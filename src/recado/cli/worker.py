@@ -54,7 +54,7 @@ def _supervise(target: str, processes: int, settings: Settings, *, reload: bool)
     if settings.log_format == "auto" and sys.stderr.isatty():
         environment["RECADO_LOG_FORMAT"] = "human"  # a child writes into a pipe, but a person reads it
     names = [f"worker-{number}" for number in range(1, processes + 1)]
-    programs = [Program(name, command, environment, crew="worker") for name in names]
+    programs = [Program(name, command, {**environment, **_identity(settings, name)}, crew="worker") for name in names]
     stop, hurry, changed = threading.Event(), threading.Event(), threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -66,6 +66,12 @@ def _supervise(target: str, processes: int, settings: Settings, *, reload: bool)
     if reload:
         threading.Thread(target=_watch, args=(stop, changed), name="reload", daemon=True).start()
     return supervisor.run(stop, hurry=hurry, reload=changed if reload else None)
+
+
+def _identity(settings: Settings, name: str) -> dict[str, str]:
+    """A static member (``group.instance.id``) is one process: each of several gets an identity of its own."""
+    identity = {**settings.kafka, **settings.kafka_consumer}.get("group.instance.id")
+    return {"RECADO_KAFKA_CONSUMER_GROUP_INSTANCE_ID": f"{identity}-{name}"} if identity else {}
 
 
 def _own_options() -> list[str]:

@@ -86,10 +86,9 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
     """Properties of a worker's consumer: read_committed, earliest for a new group, commits only by hand."""
     return {
         **client_config(settings),
+        **_membership(settings),
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed",
-        "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": SESSION_TIMEOUT_MS,
         "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
         "queued.min.messages": FETCH_AHEAD_RECORDS,
         "queued.max.messages.kbytes": FETCH_AHEAD_KBYTES,
@@ -105,3 +104,10 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,
     }
+
+
+def _membership(settings: Settings) -> dict[str, Any]:
+    """What a member itself says of its membership. With KIP-848 (``group.protocol=consumer``) the broker does."""
+    if {**settings.kafka, **settings.kafka_consumer}.get("group.protocol", "classic").lower() == "consumer":
+        return {}
+    return {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": SESSION_TIMEOUT_MS}

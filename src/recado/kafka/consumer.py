@@ -44,7 +44,16 @@ _HOPELESS = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError._FATAL,
+    KafkaError.FENCED_INSTANCE_ID,
 }
+
+
+#: A static member's identity belongs to another one, or to an earlier self whose session has not ended (KIP-848).
+_STILL_USED = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
+
+#: Rest between two tries to join with such an identity, or to make another client, in seconds.
+ANEW_S = 2.0
 
 
 class KafkaConsumer:
@@ -62,7 +71,9 @@ class KafkaConsumer:
         # Any: its stubs say Optional wherever a message may be an event instead of a record.
         self._client: Any = self._connected()
         self._blindness = Blindness(lambda: AdminClient(dict(config), logger=quiet_logger()))
-        self._is_blind = False
+        #: Why the client must be replaced, and not before which moment (monotonic seconds).
+        self._is_done = ""
+        self._anew_at = 0.0
         self._heard_at = time.monotonic()
         self._topics: list[str] = []
         self._ids = TopicIds(config)
@@ -102,7 +113,7 @@ class KafkaConsumer:
 
     def consume(self, max_records: int, timeout_s: float) -> list[Message]:
         """Return what is there; wait up to ``timeout_s`` only for the first record."""
-        if self._is_blind:
+        if self._is_done and time.monotonic() >= self._anew_at:
             self._start_anew()
         self._notice_new_topics()
         if self._to_rewind:
@@ -205,6 +216,9 @@ class KafkaConsumer:
             if self._listener is not None:
                 self._listener.on_end(TopicPartition(message.topic(), message.partition()), message.offset())
             return True
+        if _STILL_USED in error.str():
+            self._wait_for_identity()
+            return True
         if error.fatal() or error.code() in _HOPELESS:
             raise client_failure(error, f"consuming {message.topic() or 'topics'}")
         self._say(message.topic() or "", error)
@@ -280,17 +294,27 @@ class KafkaConsumer:
             self._blindness.suspect(self._client, self._found_blind)
 
     def _found_blind(self) -> None:
-        self._is_blind = True
+        self._is_done = "it knew no broker any more, though others do"
+
+    def _wait_for_identity(self) -> None:
+        self._is_done, self._anew_at = "its identity was another member's", time.monotonic() + ANEW_S
+        if self._seldom.now(_STILL_USED):
+            log.warning(
+                "another member has this identity, waiting for it",
+                identity=self._config.get("group.instance.id"),
+                remedy="a killed one keeps it for its session; else give each worker its own group.instance.id",
+            )
 
     def _start_anew(self) -> None:
-        """Replace a client that knows no broker any more: what is not committed comes again."""
-        self._is_blind = False
+        """Replace a client that is of no use any more: what is not committed comes again."""
         try:
             client = self._connected()
-        except RecadoError as error:  # a file of its settings is gone; the next look finds it blind again
+        except RecadoError as error:  # a file of its settings is gone
+            self._anew_at = time.monotonic() + ANEW_S
             log.error("consumer cannot be replaced, trying again", error=str(error))
             return
-        log.warning("consumer replaced", why="it knew no broker any more, though others do")
+        why, self._is_done = self._is_done, ""
+        log.info("consumer replaced", why=why)
         self._client.close()
         self._client = client
         self._join()
