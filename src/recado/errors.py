@@ -106,6 +106,18 @@ class HandlerError(ConfigurationError):
     code = "handler"
 
 
+class HandlerTimeout(RecadoError, TimeoutError):
+    """A handler ran longer than its ``timeout_s``: the attempt failed."""
+
+    code = "handler-timeout"
+
+
+class HandlerFailed(RecadoError):
+    """A handler's process ended in the middle of a record, or raised what cannot leave it."""
+
+    code = "handler-failed"
+
+
 class Undecodable(RecadoError):
     """A record's value does not fit the type that the handler asks for."""
 

@@ -452,3 +452,42 @@ def test_after_a_kill_with_64_slow_records_in_flight_only_those_are_handled_agai
         assert sorted(row[2] for row in again) == [157 * number for number in range(64)]
         assert program.stop() == 0, program.log
     assert len(scene.journal("ended")) == 10_064
+
+
+def test_when_a_worker_is_killed_the_processes_of_its_handlers_end_too(scene, topic):
+    """Otherwise the next owner of the partition would handle a key that one of them still handles."""
+    name = topic(partitions=1)
+    scene.send(name, 4, keys=4)
+    handler = """
+@worker.handler(concurrency=4, timeout_s=600)
+def handle(record: Record) -> None:
+    note(f"pid-{os.getpid()}", record)
+    time.sleep(600)
+"""
+    with scene.worker(handler, name) as program:
+        path = scene.folder / "journal"
+        eventually(lambda: path.exists() and path.read_text().count("\n") == 4, why=lambda: program.log)
+        pids = {int(line.split(" ")[0][4:]) for line in path.read_text().splitlines()}
+        assert len(pids) == 4
+        assert program.process.pid not in pids
+        program.process.kill()
+        program.process.wait(10)
+        eventually(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()])
+
+
+def test_a_handler_in_processes_drains_at_sigterm(scene, topic):
+    name = topic(partitions=1)
+    scene.send(name, 2, keys=2)
+    handler = """
+@worker.handler(concurrency=2, timeout_s=60)
+def handle(record: Record) -> None:
+    note("began", record)
+    time.sleep(1)
+    note("ended", record)
+"""
+    with scene.worker(handler, name) as program:
+        eventually(lambda: len(scene.journal("began")) == 2, why=lambda: program.log)
+        os.killpg(program.process.pid, signal.SIGTERM)  # as a terminal's Ctrl-C, to all of them
+        assert program.process.wait(20) == 0, program.log
+    assert len(scene.journal("ended")) == 2
+    assert scene.committed(name) == {0: 2}

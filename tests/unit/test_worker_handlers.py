@@ -158,7 +158,7 @@ def test_wrong_topics_are_refused(topics):
         make_worker().handler(*topics)(lambda record: None)
 
 
-@pytest.mark.parametrize("option", ["timeout_s", "exactly_once", "deduplicate", "engine", "keep_order"])
+@pytest.mark.parametrize("option", ["exactly_once", "deduplicate", "engine", "keep_order"])
 def test_options_that_are_not_built_yet_do_not_exist(option):
     with pytest.raises(TypeError, match=option):
         make_worker().handler("orders", **{option: 1})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from recado.kafka.abstract import Consumer
 from recado.settings import Settings
 from recado.worker.commits import Commits
+from recado.worker.crew import Crew
 from recado.worker.delays import Delays
 from recado.worker.drain import Drain, Remaining
 from recado.worker.flow import Flow
@@ -18,12 +18,9 @@ from recado.worker.holdings import Holdings
 from recado.worker.loop import Loop
 from recado.worker.readiness import reasons_not_ready
 from recado.worker.rebalance import Rebalance
-from recado.worker.run import Run
 from recado.worker.runner import Runner
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
-from recado.worker.tasks import TaskRunner
-from recado.worker.threads import ThreadRunner
 
 __all__ = ["Engine", "assemble"]
 
@@ -59,6 +56,7 @@ class Engine:
 def assemble(
     *,
     handlers: Handlers,
+    crew: Crew,
     settings: Settings,
     group: str,
     consumer: Consumer,
@@ -67,10 +65,7 @@ def assemble(
 ) -> Engine:
     """Wire one worker."""
     clock = time.monotonic
-    returned: deque[Run] = deque()
-    runners: list[Runner] = [
-        (TaskRunner if handler.is_async else ThreadRunner)(handler, returned) for handler in handlers.all
-    ]
+    runners, returned = crew
     delays = Delays()
     holdings = Holdings(group=group, runners=runners, find=_finder(handlers, settings.topic, runners))
     settlement = Settlement(holdings=holdings, returned=returned, delays=delays, clock=clock, chance=chance)

@@ -36,6 +36,7 @@ class Handler:
     order: str
     policy: RetryPolicy
     batch: tuple[int, float] | None
+    timeout_s: float | None
     is_async: bool
     payload: Payload
 
@@ -48,6 +49,7 @@ def declare(
     order: str,
     retry: Backoff | Mapping[type[BaseException], Backoff | None] | None,
     batch: tuple[int, float] | None,
+    timeout_s: float | None = None,
 ) -> Handler:
     """Check a declaration. Raises HandlerError that names the handler and what to change."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -67,6 +69,7 @@ def declare(
         order=order,
         policy=RetryPolicy.of(retry),
         batch=_checked_batch(batch, name),
+        timeout_s=_checked_timeout(timeout_s, name),
         is_async=is_async,
         payload=payload_of(function, many=batch is not None),
     )
@@ -150,6 +153,14 @@ def _checked_batch(batch: Any, name: str) -> tuple[int, float] | None:
         rule = f"(size, wait_s): 1 to {MAX_BATCH} records, and how many seconds to wait for them"
         raise HandlerError(f"{name}: batch is {batch!r}; it must be {rule}.")
     return batch[0], float(batch[1])
+
+
+def _checked_timeout(timeout_s: Any, name: str) -> float | None:
+    if timeout_s is None:
+        return None
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < math.inf:
+        raise HandlerError(f"{name}: timeout_s is {timeout_s!r}; it must be a number of seconds above 0.")
+    return float(timeout_s)
 
 
 def _is_whole(value: Any) -> bool:

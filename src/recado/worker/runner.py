@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections import deque
 from typing import Any, Protocol
 
-from recado.errors import HandlerError, Undecodable
+from recado.errors import Undecodable
 from recado.worker.gather import Gathering
 from recado.worker.handlers import Handler
 from recado.worker.lanes import Dispatcher, Lanes
 from recado.worker.run import Run
 
-__all__ = ["Runner", "decoded", "dispatcher", "leave", "refuse"]
+__all__ = ["Runner", "decoded", "dispatcher", "leave"]
 
 
 class Runner(Protocol):
@@ -65,11 +64,3 @@ def decoded(handler: Handler, run: Run) -> tuple[list[Any], Undecodable | None]:
         except Undecodable as error:
             return arguments, error
     return arguments, None
-
-
-def refuse(result: Any) -> None:
-    """A coroutine that nobody awaits has done nothing: never take it for success."""
-    if inspect.isawaitable(result):
-        if inspect.iscoroutine(result):
-            result.close()
-        raise HandlerError("it returned an awaitable that nobody would await; declare it with `async def`")

@@ -6,7 +6,9 @@ import asyncio
 import threading
 import time
 from collections import deque
+from typing import Any
 
+from recado.errors import HandlerTimeout
 from recado.worker.handlers import Handler
 from recado.worker.run import Run
 from recado.worker.runner import decoded, dispatcher, leave
@@ -85,8 +87,21 @@ class TaskRunner:
             leave(run, self, self._returned)
             self._slots[slot] = run = None
 
+    async def _call_in_time(self, argument: Any) -> None:
+        """Call the handler and cancel it when its time is over; whatever it makes of that, it has failed."""
+        seconds = self.handler.timeout_s
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                await self.handler.call(argument)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # the handler's own
+        if limit.expired():
+            raise HandlerTimeout(f"it ran longer than timeout_s={seconds:g} and was cancelled")
+
     async def _handle_each(self, run: Run) -> None:
-        call, payload, epoch, messages = self.handler.call, self.handler.payload, run.epoch, run.messages
+        call = self.handler.call if self.handler.timeout_s is None else self._call_in_time
+        payload, epoch, messages = self.handler.payload, run.epoch, run.messages
         attempt = run.attempt
         try:
             for at in range(run.at, len(messages)):
@@ -107,7 +122,7 @@ class TaskRunner:
         try:
             arguments, undecodable = decoded(self.handler, run)
             if arguments:
-                await self.handler.call(arguments)
+                await (self.handler.call if self.handler.timeout_s is None else self._call_in_time)(arguments)
                 run.at += len(arguments)
             run.error = undecodable
         except GeneratorExit:

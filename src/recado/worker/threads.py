@@ -6,10 +6,13 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 from recado.worker.handlers import Handler
+from recado.worker.refusal import refuse
 from recado.worker.run import Run
-from recado.worker.runner import decoded, dispatcher, leave, refuse
+from recado.worker.runner import decoded, dispatcher, leave
 
 __all__ = ["ThreadRunner"]
 
@@ -43,18 +46,24 @@ class ThreadRunner:
 
     def _serve(self, slot: int) -> None:
         handle = self._handle_many if self.handler.batch else self._handle_each
+        call, close = self._caller()
         while (run := self._queue.get()) is not None:
             # In this order: who closes an epoch looks for executing runs afterwards, so one of us sees the other.
             self._slots[slot] = run
             if not run.epoch.closed:
                 began, before = time.perf_counter(), run.at
-                handle(run)
+                handle(run, call)
                 run.spent_s, run.handled = time.perf_counter() - began, run.at - before
             leave(run, self, self._returned)
             self._slots[slot] = run = None
+        close()
 
-    def _handle_each(self, run: Run) -> None:
-        call, payload, epoch, messages = self.handler.call, self.handler.payload, run.epoch, run.messages
+    def _caller(self) -> tuple[Callable[[Any], Any], Callable[[], None]]:
+        """How a thread calls the handler, and what it does at its end."""
+        return self.handler.call, lambda: None
+
+    def _handle_each(self, run: Run, call: Callable[[Any], Any]) -> None:
+        payload, epoch, messages = self.handler.payload, run.epoch, run.messages
         attempt = run.attempt
         try:
             for at in range(run.at, len(messages)):
@@ -71,11 +80,11 @@ class ThreadRunner:
             run.error = error
         run.attempt = attempt
 
-    def _handle_many(self, run: Run) -> None:
+    def _handle_many(self, run: Run, call: Callable[[Any], Any]) -> None:
         try:
             arguments, undecodable = decoded(self.handler, run)
             if arguments:
-                refuse(self.handler.call(arguments))
+                refuse(call(arguments))
                 run.at += len(arguments)
             run.error = undecodable
         except BaseException as error:  # whatever it is, none of the batch is done

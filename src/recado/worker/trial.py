@@ -11,7 +11,7 @@ from recado.outcomes.outcome import Done, Outcome
 from recado.record import Record, TopicPartition
 from recado.worker.epoch import Epoch
 from recado.worker.handlers import Handler
-from recado.worker.runner import refuse
+from recado.worker.refusal import refuse
 
 __all__ = ["try_once"]
 

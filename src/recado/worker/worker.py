@@ -22,6 +22,7 @@ from recado.record import Record
 from recado.settings import Settings, from_process
 from recado.telemetry import logs
 from recado.worker.assembly import Engine, assemble
+from recado.worker.crew import crew_of
 from recado.worker.drain import Remaining
 from recado.worker.handlers import Handlers, declare
 from recado.worker.health import HealthPort
@@ -62,6 +63,7 @@ class Worker:
         order: str = "key",
         retry: Backoff | Mapping[type[BaseException], Backoff | None] | None = Backoff(),  # noqa: B008  # a frozen value
         batch: tuple[int, float] | None = None,
+        timeout_s: float | None = None,
     ) -> Callable[[Function], Function]:
         r"""Declare a handler for topic names and patterns (``"^orders\..*"``); none means ``RECADO_TOPIC``.
 
@@ -69,13 +71,23 @@ class Worker:
         ``"partition"`` or ``"none"``. The parameter's annotation decides what arrives: Record, bytes, str, dict,
         Any (JSON), a dataclass or a msgspec.Struct, each ``| None`` to take tombstones; with
         ``batch=(size, wait_s)`` a list of one of these. ``retry`` is a Backoff, None, or one per exception class.
+        A call that takes longer than ``timeout_s`` seconds has failed (HandlerTimeout): an ``async def`` is cancelled;
+        a ``def`` runs in a process of its own, ``concurrency`` of them, and that is killed.
         Raises HandlerError at once for a declaration that cannot work.
         """
 
         def register(function: Function) -> Function:
             flat = (topic for given in topics for topic in ([given] if isinstance(given, str) else given))
             self.handlers.add(
-                declare(function, topics=flat, concurrency=concurrency, order=order, retry=retry, batch=batch)
+                declare(
+                    function,
+                    topics=flat,
+                    concurrency=concurrency,
+                    order=order,
+                    retry=retry,
+                    batch=batch,
+                    timeout_s=timeout_s,
+                )
             )
             return function
 
@@ -125,8 +137,10 @@ class Worker:
         if not self.handlers.all:
             raise ConfigurationError("This worker has no handler; declare one with @worker.handler('topic').")
         group = self._group or settings.group
+        crew = crew_of(self.handlers.all)
         engine = assemble(
             handlers=self.handlers,
+            crew=crew,
             settings=settings,
             group=group,
             consumer=consumer(settings, group),

@@ -1,0 +1,161 @@
+"""Processes for handlers that may overrun: threads cannot be killed, processes can.
+
+They are forked from one that was forked before this process had threads, since a fork copies locks that other threads
+hold but not the threads. The handler needs no import there, so it may be any function.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+from recado.errors import HandlerFailed, HandlerTimeout
+from recado.worker.refusal import refuse
+
+__all__ = ["Lane", "Zygote"]
+
+#: Linux's prctl option that kills a process when the one that forked it ends.
+PR_SET_PDEATHSIG = 1
+
+#: How long a new process may take to say that it is there, in seconds.
+START_S = 30.0
+
+
+class Zygote:
+    """A process that forks others, each of which calls ``call``. ``Lane`` makes use of it; thread-safe."""
+
+    def __init__(self, call: Callable[[Any], Any]) -> None:
+        self._control, theirs = socket.socketpair()
+        if os.fork() == 0:
+            self._control.close()
+            _in_child(lambda: _fork_on_demand(theirs, call))
+        theirs.close()
+
+    def fork(self) -> Connection:
+        """A connection to a new process."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # One byte and one descriptor arrive together, whoever else asks at this moment.
+            rights = array.array("i", [theirs.fileno()])
+            self._control.sendmsg([b"f"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        return Connection(ours.detach())
+
+    def close(self) -> None:
+        """Fork no more; what was forked goes on."""
+        self._control.close()
+
+
+class Lane:
+    """One process at a time that calls the handler. Belongs to one thread."""
+
+    def __init__(self, zygote: Zygote, timeout_s: float) -> None:
+        self._zygote = zygote
+        self._timeout_s = timeout_s
+        self._connection: Connection | None = None
+        self._pid = 0
+
+    def call(self, argument: Any) -> None:
+        """Call the handler there. Raises what it raises, or HandlerTimeout after it was killed."""
+        deadline = time.monotonic() + self._timeout_s
+        if self._connection is None:
+            self._start()
+            deadline = time.monotonic() + self._timeout_s
+        assert self._connection is not None
+        try:
+            self._connection.send(argument)
+            if not self._connection.poll(max(0.0, deadline - time.monotonic())):
+                self._kill()
+                raise HandlerTimeout(f"it ran longer than timeout_s={self._timeout_s:g} and was killed")
+            error = self._connection.recv()
+        except (EOFError, ConnectionError, BrokenPipeError) as gone:
+            self._kill()
+            raise HandlerFailed("its process ended in the middle of it") from gone
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        """Let the process end."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _start(self) -> None:
+        connection = self._zygote.fork()
+        if not connection.poll(START_S):
+            connection.close()
+            raise HandlerFailed(f"no process for it came up within {START_S:g} s")
+        self._pid, self._connection = connection.recv(), connection
+
+    def _kill(self) -> None:
+        # Its connection is still open, so it is not over, and the id is still its own.
+        os.kill(self._pid, signal.SIGKILL)
+        self.close()
+
+
+def _fork_on_demand(control: socket.socket, call: Callable[[Any], Any]) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    while True:
+        asked, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not asked:
+            return
+        if os.fork() == 0:
+            control.close()
+            _in_child(partial(_serve_on, descriptors[0], call))
+        os.close(descriptors[0])
+
+
+def _serve_on(descriptor: int, call: Callable[[Any], Any]) -> None:
+    connection = Connection(descriptor)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a handler may wait for processes of its own
+    connection.send(os.getpid())
+    while True:
+        try:
+            argument = connection.recv()
+        except (EOFError, ConnectionError):
+            return
+        error: BaseException | None = None
+        try:
+            refuse(call(argument))
+        except BaseException as raised:  # whatever it is, the record is not done
+            error = _portable(raised)
+        connection.send(error)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The exception as it can travel, with the place where it was raised."""
+    place = "".join(traceback.format_tb(error.__traceback__))
+    try:
+        there: object = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    except Exception:  # a class whose constructor takes other arguments, or one that has no name to be found by
+        there = None
+    portable = there if isinstance(there, BaseException) else HandlerFailed(f"{type(error).__name__}: {error}")
+    portable.add_note(place)
+    return portable
+
+
+def _in_child(work: Callable[[], None]) -> NoReturn:
+    """Do it and end, never going back into what the parent was at."""
+    code = 1
+    try:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # A terminal's Ctrl-C comes to all; the worker decides. Not SIG_IGN, which programs that a handler runs
+            # would inherit.
+            signal.signal(number, lambda *_: None)
+        work()
+        code = 0
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
