@@ -491,3 +491,34 @@ def handle(record: Record) -> None:
         assert program.process.wait(20) == 0, program.log
     assert len(scene.journal("ended")) == 2
     assert scene.committed(name) == {0: 2}
+
+
+def test_a_handler_that_holds_the_interpreter_is_named_with_its_line(scene, topic):
+    name = topic(partitions=1)
+    scene.send(name, 1)
+    handler = """
+import ctypes
+
+@worker.handler()
+def grind(record: Record) -> None:
+    ctypes.PyDLL(None).sleep(13)  # C code that does not let go of the interpreter's lock
+"""
+    with scene.worker(handler, name) as program:
+        scene.wait_committed(name, {0: 1})
+        assert program.stop() == 0
+    assert re.search(r'File ".*jobs\d+\.py", line \d+ in grind', program.log), program.log
+
+
+def test_sigusr1_tells_what_the_handlers_are_at(scene, topic):
+    name = topic(partitions=1)
+    scene.send(name, 1)
+    with scene.worker(SLOW.replace('record.text() == "slow" and ', ""), name) as program:
+        eventually(lambda: scene.journal("began"), why=lambda: program.log)
+        time.sleep(1.5)
+        program.process.send_signal(signal.SIGUSR1)
+        line = eventually(lambda: next((x for x in program.log.splitlines() if '"event": "at work"' in x), None))
+        told = json.loads(line)
+        assert (told["topic"], told["offset"], told["handler"]) == (name, 0, "handle")
+        assert told["stack"]
+        (scene.folder / "go").touch()
+        scene.wait_committed(name, {0: 1})

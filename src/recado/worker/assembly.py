@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from recado.kafka.abstract import Consumer
 from recado.settings import Settings
@@ -16,6 +17,8 @@ from recado.worker.handlers import Handlers
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
 from recado.worker.loop import Loop
+from recado.worker.oldest import AtWork, Oldest
+from recado.worker.pulse import Pulse
 from recado.worker.readiness import reasons_not_ready
 from recado.worker.rebalance import Rebalance
 from recado.worker.runner import Runner
@@ -31,22 +34,57 @@ DEFAULT_POLL_INTERVAL_MS = 300_000
 class Engine:
     """A worker that is ready to run: its loop, and how it ends."""
 
-    def __init__(self, *, topics: list[str], consumer: Consumer, holdings: Holdings, loop: Loop, drain: Drain) -> None:
+    def __init__(
+        self,
+        *,
+        topics: list[str],
+        consumer: Consumer,
+        holdings: Holdings,
+        loop: Loop,
+        drain: Drain,
+        pulse: Pulse,
+        oldest: Oldest,
+    ) -> None:
         self.topics = topics
         self._consumer = consumer
         self._holdings = holdings
         self._loop = loop
         self._drain = drain
+        self._pulse = pulse
+        self._oldest = oldest
 
     def run(self) -> list[Remaining]:
         """Work until a stop is requested, then drain, whatever ended the work; return what remains undone."""
         for runner in self._holdings.runners:
             runner.start()
+        self._pulse.start()
         try:
             self._loop.run(self.topics)
         finally:
+            self._pulse.stop()
             remaining = self._drain.run()
         return remaining
+
+    def why_dead(self) -> str:
+        """Why it is not live any more, or "" (any thread)."""
+        return self._pulse.why_dead()
+
+    def at_work(self) -> list[AtWork]:
+        """The calls of handlers that last, the longest first (any thread)."""
+        return self._oldest.at_work()
+
+    def partitions(self) -> list[dict[str, Any]]:
+        """How far each partition is that this member holds (any thread)."""
+        return [
+            {
+                "topic": epoch.topic,
+                "partition": epoch.partition,
+                "position": epoch.tracker.position(),
+                "committed": epoch.committed.offset if epoch.committed else None,
+                "not_done": epoch.tracker.pending,
+            }
+            for epoch in sorted(self._holdings.snapshot(), key=lambda epoch: epoch.where)
+        ]
 
     def reasons_not_ready(self) -> list[Reason]:
         """Why it is not ready now (any thread)."""
@@ -71,12 +109,14 @@ def assemble(
     settlement = Settlement(holdings=holdings, returned=returned, delays=delays, clock=clock, chance=chance)
     commits = Commits(consumer=consumer, holdings=holdings, clock=clock)
     flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
+    pulse, oldest = Pulse(), Oldest(holdings)
     rebalance = Rebalance(
         holdings=holdings,
         settlement=settlement,
         commits=commits,
         flow=flow,
         stop=stop,
+        pulse=pulse,
         drain_s=min(settings.drain_s, _poll_interval_s(settings) / 2),
     )
     loop = Loop(
@@ -88,6 +128,8 @@ def assemble(
         flow=flow,
         rebalance=rebalance,
         stop=stop,
+        pulse=pulse,
+        oldest=oldest,
     )
     drain = Drain(
         consumer=consumer,
@@ -99,7 +141,9 @@ def assemble(
         drain_s=settings.drain_s,
     )
     topics = handlers.subscription(settings.topic)
-    return Engine(topics=topics, consumer=consumer, holdings=holdings, loop=loop, drain=drain)
+    return Engine(
+        topics=topics, consumer=consumer, holdings=holdings, loop=loop, drain=drain, pulse=pulse, oldest=oldest
+    )
 
 
 def _finder(handlers: Handlers, default_topic: str, runners: Sequence[Runner]) -> Callable[[str], Runner | None]:

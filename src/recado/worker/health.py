@@ -6,7 +6,7 @@ import errno
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -29,10 +29,22 @@ Reason = dict[str, Any]
 
 
 class HealthPort:
-    """Serves ``/health/live``, ``/health/ready`` and ``/metrics`` from a thread of its own until ``close``."""
+    """Serves ``/health`` (all there is to say), ``/health/live``, ``/health/ready`` and ``/metrics`` until ``close``.
 
-    def __init__(self, *, host: str, port: int, reasons: Callable[[], list[Reason]]) -> None:
-        self._server = _bind(host, port, reasons)
+    From a thread of its own. ``reasons`` tells why it is not ready, ``why_dead`` why it is not live any more, ``more``
+    what else is to be said.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        reasons: Callable[[], list[Reason]],
+        why_dead: Callable[[], str] = str,
+        more: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self._server = _bind(host, port, _Sources(reasons, why_dead, more))
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, args=(CLOSE_S,), name="recado-health", daemon=True).start()
 
@@ -42,13 +54,19 @@ class HealthPort:
         self._server.server_close()
 
 
+class _Sources(NamedTuple):
+    reasons: Callable[[], list[Reason]]
+    why_dead: Callable[[], str]
+    more: Callable[[], dict[str, Any]]
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # Off: two workers on one machine must not share a port by accident.
     allow_reuse_port = False
 
-    def __init__(self, address: tuple[str, int], reasons: Callable[[], list[Reason]]) -> None:
-        self.reasons = reasons
+    def __init__(self, address: tuple[str, int], sources: _Sources) -> None:
+        self.sources = sources
         super().__init__(address, _Handler)
 
 
@@ -58,16 +76,19 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
+        path, sources = self.path.partition("?")[0], self.server.sources
         if path == "/health/live":
-            self._answer(200, {"status": "live"})
-        elif path == "/health/ready":
-            reasons = self.server.reasons()
-            self._answer(503 if reasons else 200, {"status": "not ready" if reasons else "ready", "reasons": reasons})
+            why = sources.why_dead()
+            self._answer(503 if why else 200, {"status": "not live", "detail": why} if why else {"status": "live"})
+        elif path in ("/health", "/health/ready"):
+            reasons = sources.reasons()
+            found = {"status": "not ready" if reasons else "ready", "reasons": reasons}
+            self._answer(503 if reasons else 200, found if path == "/health/ready" else {**found, **sources.more()})
         elif path == "/metrics":
             self._send(200, CONTENT_TYPE_LATEST, generate_latest())
         else:
-            self._answer(404, {"status": "not found", "paths": ["/health/live", "/health/ready", "/metrics"]})
+            paths = ["/health", "/health/live", "/health/ready", "/metrics"]
+            self._answer(404, {"status": "not found", "paths": paths})
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -87,10 +108,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-def _bind(host: str, port: int, reasons: Callable[[], list[Reason]]) -> _Server:
+def _bind(host: str, port: int, sources: _Sources) -> _Server:
     for candidate in [port] if port == 0 else range(port, min(port + PORTS_TRIED, 65536)):
         try:
-            return _Server((host, candidate), reasons)
+            return _Server((host, candidate), sources)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise ConfigurationError(f"The health port {host}:{candidate} cannot be opened: {error}.") from error

@@ -17,6 +17,8 @@ from recado.worker.delays import Delays
 from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
+from recado.worker.oldest import Oldest
+from recado.worker.pulse import Pulse
 from recado.worker.rebalance import Rebalance
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
@@ -52,6 +54,8 @@ class Loop:
         flow: Flow,
         rebalance: Rebalance,
         stop: StopRequest,
+        pulse: Pulse,
+        oldest: Oldest,
     ) -> None:
         self._consumer = consumer
         self._holdings = holdings
@@ -61,6 +65,8 @@ class Loop:
         self._flow = flow
         self._rebalance = rebalance
         self._stop = stop
+        self._pulse = pulse
+        self._oldest = oldest
         self._turn_at = 0.0
         self._wait_s = IDLE_S
         self._only_topic: str | None = None
@@ -70,6 +76,7 @@ class Loop:
         self._only_topic = topics[0] if len(topics) == 1 and not topics[0].startswith("^") else None
         self._consumer.subscribe(topics, self._rebalance)
         while not self._stop.requested:
+            self._pulse.tick()
             messages = self._poll()
             self._offer(messages)
             self._settlement.settle()
@@ -131,6 +138,7 @@ class Loop:
 
     def _take_turns(self) -> None:
         """A run that has been executing for long makes place: for runs that wait, or for its own other keys."""
+        self._oldest.look()
         for runner in self._holdings.runners:
             crowded = runner.waiting() > 0
             for run in runner.executing():

@@ -21,6 +21,10 @@ class ProcessRunner(ThreadRunner):
         super().__init__(handler, returned)
         self._zygote = zygote
 
+    def stacks(self) -> list[tuple[Run, Callable[[], list[str]]]]:
+        """The runs that threads are at now; where each is only its process knows."""
+        return [(run, list) for run in self.executing()]
+
     def stop(self) -> None:
         """Let every thread end when it comes to the end of the queue."""
         super().stop()

@@ -13,6 +13,7 @@ from recado.worker.commits import Commits
 from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
+from recado.worker.pulse import Pulse
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 
@@ -35,6 +36,7 @@ class Rebalance:
         commits: Commits,
         flow: Flow,
         stop: StopRequest,
+        pulse: Pulse,
         drain_s: float,
     ) -> None:
         self._holdings = holdings
@@ -42,6 +44,7 @@ class Rebalance:
         self._commits = commits
         self._flow = flow
         self._stop = stop
+        self._pulse = pulse
         self._drain_s = drain_s
 
     def on_assign(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
@@ -65,6 +68,7 @@ class Rebalance:
         self._settlement.release_closed()
         deadline = time.monotonic() + self._drain_s
         while self._holdings.executing(epochs) and time.monotonic() < deadline and not self._stop.hurried:
+            self._pulse.tick()
             time.sleep(LOOK_EVERY_S)
         self._settlement.settle_all()
         if not self._commits.commit_all(epochs):

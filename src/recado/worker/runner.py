@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from recado.errors import Undecodable
@@ -31,6 +32,9 @@ class Runner(Protocol):
 
     def executing(self) -> list[Run]:
         """The runs that threads are at now."""
+
+    def stacks(self) -> list[tuple[Run, Callable[[], list[str]]]]:
+        """The runs that threads are at now, and how to learn where each is (any thread)."""
 
     def stop(self) -> None:
         """Take nothing more; what executes goes on (threads cannot be killed)."""

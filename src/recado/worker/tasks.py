@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from recado.errors import HandlerTimeout
@@ -25,6 +27,7 @@ class TaskRunner:
         self._queue: deque[Run] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._slots: list[Run | None] = [None] * handler.concurrency
+        self._tasks: list[asyncio.Task[None]] = []
         self._loop = asyncio.new_event_loop()
         self._waking = self._stopped = False
         self.lanes = dispatcher(handler, self)
@@ -48,6 +51,11 @@ class TaskRunner:
         """The runs that tasks are at now."""
         return [run for run in self._slots if run is not None]
 
+    def stacks(self) -> list[tuple[Run, Callable[[], list[str]]]]:
+        """The runs that tasks are at now, and how to learn where each is."""
+        slots = zip(list(self._slots), self._tasks, strict=False)
+        return [(run, partial(_stack_of, task)) for run, task in slots if run is not None]
+
     def stop(self) -> None:
         """Let every task end when it comes to the end of the queue; then the event loop ends."""
         self._stopped = True
@@ -55,8 +63,8 @@ class TaskRunner:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        tasks = [self._loop.create_task(self._serve_slot(slot)) for slot in range(len(self._slots))]
-        self._loop.run_until_complete(asyncio.gather(*tasks))
+        self._tasks = [self._loop.create_task(self._serve_slot(slot)) for slot in range(len(self._slots))]
+        self._loop.run_until_complete(asyncio.gather(*self._tasks))
         self._loop.close()
 
     def _wake(self) -> None:
@@ -129,3 +137,14 @@ class TaskRunner:
             raise  # the interpreter ends and takes this coroutine away
         except BaseException as error:  # a cancellation too: none of the batch is done
             run.error = error
+
+
+def _stack_of(task: asyncio.Task[None]) -> list[str]:
+    """Where a task is, from the handler on: what it awaits, and what that awaits."""
+    found: list[str] = []
+    awaited: Any = task.get_coro()
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        if frame.f_code.co_filename != __file__:
+            found.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}")
+        awaited = awaited.cr_await
+    return found

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from recado.worker.handlers import Handler
@@ -25,6 +28,7 @@ class ThreadRunner:
         self._returned = returned
         self._queue: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._slots: list[Run | None] = [None] * handler.concurrency
+        self._threads: list[threading.Thread] = []
         self.put = self._queue.put
         self.waiting = self._queue.qsize
         self.lanes = dispatcher(handler, self)
@@ -33,11 +37,18 @@ class ThreadRunner:
         """Start the threads; daemons, because one that hangs must not keep the process from ending."""
         for slot in range(len(self._slots)):
             name = f"recado-{self.handler.name}-{slot}"
-            threading.Thread(target=self._serve, args=(slot,), name=name, daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(slot,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def executing(self) -> list[Run]:
         """The runs that threads are at now."""
         return [run for run in self._slots if run is not None]
+
+    def stacks(self) -> list[tuple[Run, Callable[[], list[str]]]]:
+        """The runs that threads are at now, and how to learn where each is."""
+        slots = zip(list(self._slots), self._threads, strict=False)
+        return [(run, partial(_stack_of, thread)) for run, thread in slots if run is not None]
 
     def stop(self) -> None:
         """Let every thread end when it comes to the end of the queue."""
@@ -89,3 +100,13 @@ class ThreadRunner:
             run.error = undecodable
         except BaseException as error:  # whatever it is, none of the batch is done
             run.error = error
+
+
+def _stack_of(thread: threading.Thread) -> list[str]:
+    """Where a thread is, from the handler on."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return []
+    lines = traceback.extract_stack(frame)
+    ours = max((at for at, line in enumerate(lines) if line.filename == __file__), default=-1)
+    return [f"{line.filename}:{line.lineno} {line.name}" for line in lines[ours + 1 :]]

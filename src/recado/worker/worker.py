@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -147,7 +148,13 @@ class Worker:
             stop=self._stop,
             chance=random.random,
         )
-        port = HealthPort(host=settings.worker_host, port=settings.worker_port, reasons=engine.reasons_not_ready)
+        port = HealthPort(
+            host=settings.worker_host,
+            port=settings.worker_port,
+            reasons=engine.reasons_not_ready,
+            why_dead=engine.why_dead,
+            more=partial(_report, engine),
+        )
         log.info(
             "worker started",
             group=group,
@@ -155,7 +162,7 @@ class Worker:
             handlers=self._shown(),
             health=f"http://{settings.worker_host}:{port.port}/health/ready",
         )
-        before = _listen_to_signals(self._stop)
+        before = _listen_to_signals(self._stop, partial(_say_report, engine))
         try:
             remaining = engine.run()
         finally:
@@ -182,14 +189,34 @@ def _say_goodbye(group: str, engine: Engine, remaining: list[Remaining]) -> None
     )
 
 
-def _listen_to_signals(stop: StopRequest) -> dict[int, Any]:
+def _report(engine: Engine) -> dict[str, Any]:
+    return {"partitions": engine.partitions(), "at_work": [call.told() for call in engine.at_work()]}
+
+
+def _say_report(engine: Engine) -> None:
+    """What SIGUSR1 asks: how far each partition is, and what the handlers are at."""
+    for partition in engine.partitions():
+        log.info("partition", **partition)
+    calls = engine.at_work()
+    for call in calls:
+        log.info("at work", **call.told())
+    if not calls:
+        log.info("no handler has been at a record for a second or more")
+
+
+def _listen_to_signals(stop: StopRequest, report: Callable[[], None]) -> dict[int, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}  # only the main thread may; whoever runs a worker elsewhere calls stop()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.request()
 
-    return {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    def on_question(number: int, frame: FrameType | None) -> None:
+        # On a thread: a log line in the middle of another one would wait for itself.
+        threading.Thread(target=report, name="recado-report", daemon=True).start()
+
+    wished = {signal.SIGTERM: on_signal, signal.SIGINT: on_signal, signal.SIGUSR1: on_question}
+    return {number: signal.signal(number, handler) for number, handler in wished.items()}
 
 
 def _restore_signals(before: dict[int, Any]) -> None:
