@@ -19,6 +19,9 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 
 from recado.embedded import EmbeddedKafka
+from recado.kafka.admin import Admin
+from recado.kafka.groups import Groups
+from recado.settings import Settings
 from tests.kafka_fixture import kafka_version
 from tests.programs import Program, committed, eventually, free_port, running
 
@@ -522,3 +525,40 @@ def test_sigusr1_tells_what_the_handlers_are_at(scene, topic):
         assert told["stack"]
         (scene.folder / "go").touch()
         scene.wait_committed(name, {0: 1})
+
+
+def test_lag_reaches_0_on_200_partitions_many_of_them_idle_compacted_or_transactional(scene, topic):
+    """Gaps, markers and empty partitions are no reason to wait."""
+    plain, idle = topic(partitions=120), topic(partitions=20)
+    compacted = topic(partitions=30, **{"cleanup.policy": "compact", "segment.ms": "200",
+                                        "min.cleanable.dirty.ratio": "0.01"})  # fmt: skip
+    transactional = topic(partitions=30)
+    scene.send(plain, 1200)
+    for _ in range(3):  # each in a segment of its own, so that the cleaner may take the earlier ones
+        for partition in range(30):
+            scene.send(compacted, 3, keys=3, partition=partition)
+        time.sleep(0.3)
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": uuid.uuid4().hex})
+    producer.init_transactions(30)
+    for commit in (True, False):  # each partition ends with what was given up, and its marker
+        producer.begin_transaction()
+        for partition in range(30):
+            producer.produce(transactional, b"yes" if commit else b"no", partition=partition)
+        producer.commit_transaction(30) if commit else producer.abort_transaction(30)
+    handler = f"""
+@worker.handler("{plain}", "{idle}", "{compacted}", "{transactional}", concurrency=8)
+def handle(record: Record) -> None:
+    assert record.value != b"no"
+"""
+
+    def lags() -> dict[tuple[str, int], int | None]:
+        groups = Groups(Admin(Settings(bootstrap_servers=scene.bootstrap)))
+        (found,) = groups.lags(list(groups.describe([scene.group]).values())).values()
+        return {(lag.topic, lag.partition): lag.lag for lag in found}
+
+    with scene.worker(handler, plain) as program:
+        eventually(lambda: held(program) == 200, why=lambda: program.log)
+        eventually(
+            lambda: len(found := lags()) == 200 and not any(found.values()), within_s=60, why=lambda: str(lags())
+        )
+        assert program.stop() == 0
