@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import time
@@ -22,7 +23,8 @@ from recado.embedded import EmbeddedKafka
 from recado.kafka.admin import Admin
 from recado.kafka.groups import Groups
 from recado.settings import Settings
-from tests.kafka_fixture import kafka_version
+from tests.conftest import make_topic
+from tests.kafka_fixture import kafka_version, start_kafka
 from tests.programs import Program, committed, eventually, free_port, running
 
 #: Writes a line per record that began and that ended, whole or not at all, so that a kill loses no evidence.
@@ -562,3 +564,19 @@ def handle(record: Record) -> None:
             lambda: len(found := lags()) == 200 and not any(found.values()), within_s=60, why=lambda: str(lags())
         )
         assert program.stop() == 0
+
+
+def test_a_broker_that_takes_less_beside_an_offset_is_committed_to_without_the_map(tmp_path):
+    with start_kafka(tmp_path / "kafka", properties={"offset.metadata.max.bytes": "40"}) as kafka:
+        name = make_topic(kafka.bootstrap_servers, 1, {})
+        scene = Scene(kafka, tmp_path)
+        irregular = {10, *random.Random(1).sample(range(11, 110), 30)}
+        for number in range(120):
+            scene.send(name, 1, keys=1, value=b"slow" if number in irregular else b"quick")
+        handler = SLOW.replace("concurrency=96", "concurrency=96, order='none'")
+        with scene.worker(handler, name) as program:
+            eventually(lambda: "takes less metadata" in program.log, why=lambda: program.log)
+            scene.wait_committed(name, {0: 10})
+            (tmp_path / "go").touch()
+            scene.wait_committed(name, {0: 120})
+            assert program.stop() == 0, program.log

@@ -16,16 +16,14 @@ from recado.errors import RecadoError
 from recado.kafka.abstract import Committed, Message, PartitionListener
 from recado.kafka.blind import Blindness
 from recado.kafka.failures import client_failure, is_unreachable
-from recado.kafka.identity import TopicIds, stamped, unstamped
+from recado.kafka.group_offsets import GroupOffsets
+from recado.kafka.identity import TopicIds
 from recado.kafka.quiet import Seldom, quiet_logger
 from recado.record import TopicPartition
 
 __all__ = ["KafkaConsumer"]
 
 log = structlog.get_logger(__name__)
-
-#: How long the coordinator may take to tell committed offsets, in seconds.
-COMMITTED_TIMEOUT_S = 10.0
 
 #: Rest between two looks for a broker while none answers, in seconds; nothing else tells that it is back.
 PROBE_EVERY_S = 1.0
@@ -35,9 +33,6 @@ PROBE_TIMEOUT_S = 0.3
 
 #: When nothing has come for so long, in seconds, the client may know no broker any more.
 SILENT_S = 10.0
-
-#: How much metadata a broker takes beside an offset, in bytes (the default of its ``offset.metadata.max.bytes``).
-METADATA_BYTES = 4096
 
 _HOPELESS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -63,10 +58,6 @@ class KafkaConsumer:
         self._reachable = True
         self._seldom = Seldom()
         self._probe_at = 0.0
-        self._commits_fail = False
-        #: How much metadata the broker takes beside an offset.
-        self._metadata_bytes = METADATA_BYTES
-        self._refusal = ""
         self._config = config
         # Any: its stubs say Optional wherever a message may be an event instead of a record.
         self._client: Any = self._connected()
@@ -77,6 +68,7 @@ class KafkaConsumer:
         self._heard_at = time.monotonic()
         self._topics: list[str] = []
         self._ids = TopicIds(config)
+        self._offsets = GroupOffsets(self._ids)
         self._held: set[TopicPartition] = set()
         #: To be read from their first record; what comes of them until they are is of no use.
         self._to_rewind: set[TopicPartition] = set()
@@ -148,57 +140,16 @@ class KafkaConsumer:
 
     def commit(self, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
         """Commit exactly these offsets."""
-        positions = [
-            Position(*where, committed.offset, metadata=self._stamped(where.topic, committed.metadata))
-            for where, committed in offsets.items()
-        ]
-        try:
-            results = self._client.commit(offsets=positions, asynchronous=not wait)
-            failed = next((result.error for result in results if result.error), None) if wait else None
-        except KafkaException as error:
-            failed = error.args[0]
-        if failed is not None and not self._refusal:
-            log.warning("commit failed, it is repeated", error=failed.str(), offsets=len(positions))
-        self._note_size(failed)
-        if wait:
-            self._refusal = failed.str() if failed is not None else ""
-        return failed is None
-
-    def _stamped(self, topic: str, metadata: str) -> str:
-        whole = stamped(self._ids.of(topic), metadata)
-        return whole if len(whole) <= self._metadata_bytes else stamped(self._ids.of(topic), "")
-
-    def _note_size(self, failed: KafkaError | None) -> None:
-        """A broker may take less beside an offset than others do: then the offset alone must do."""
-        if failed is not None and failed.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
-            self._metadata_bytes //= 2
-            log.warning(
-                "the broker takes less metadata beside an offset: what is done ahead may run again after a restart",
-                remedy="set the broker's offset.metadata.max.bytes to its default, 4096",
-                now_at_most=self._metadata_bytes,
-            )
+        return self._offsets.commit(self._client, offsets, wait=wait)
 
     @property
     def refusal(self) -> str:
         """Why the last ``commit`` with ``wait`` failed."""
-        return self._refusal
+        return self._offsets.refusal
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
         """Ask the coordinator for the group's committed offsets."""
-        return {
-            where: found._replace(metadata=unstamped(found.metadata)[1]) for where, found in self._stored(partitions)
-        }
-
-    def _stored(self, partitions: Sequence[TopicPartition]) -> list[tuple[TopicPartition, Committed]]:
-        try:
-            found = self._client.committed([Position(*p) for p in partitions], timeout=COMMITTED_TIMEOUT_S)
-        except KafkaException as error:
-            raise client_failure(error, "reading committed offsets") from error
-        return [
-            (TopicPartition(position.topic, position.partition), Committed(position.offset, position.metadata or ""))
-            for position in found
-            if position.offset >= 0
-        ]
+        return self._offsets.read(self._client, partitions)
 
     def close(self) -> None:
         """Leave the group; the listener's ``on_revoke`` runs inside."""
@@ -248,33 +199,6 @@ class KafkaConsumer:
                 self._to_rewind.discard(where)
             except KafkaException:
                 continue  # it has no leader yet, or its first fetch has not begun: the next round tries again
-
-    def _read_stored(self, assigned: list[TopicPartition]) -> dict[TopicPartition, Committed]:
-        """What the group has committed; go on from no offset of an earlier topic of the same name."""
-        ids = self._ids.learn({where.topic for where in assigned}, keep={where.topic for where in self._held})
-        try:
-            stored = self._stored(assigned) if assigned else []
-        except RecadoError as error:
-            log.warning("committed offsets not checked against the topic's id", error=str(error))
-            return {}
-        good = {}
-        for where, found in stored:
-            was, metadata = unstamped(found.metadata)
-            now = ids.get(where.topic, "")
-            if not (was and now and was != now):
-                # What lies beside the offset holds only where it is surely of this topic.
-                good[where] = found._replace(metadata=metadata if was == now else "")
-            else:
-                log.warning(
-                    "topic was made anew, beginning at its first record",
-                    topic=where.topic,
-                    partition=where.partition,
-                    committed=found.offset,
-                    was=was,
-                    now=now,
-                )
-                self._to_rewind.add(where)
-        return good
 
     def _say(self, topic: str, error: KafkaError) -> None:
         self._ids.hurry()
@@ -337,23 +261,14 @@ class KafkaConsumer:
             log.warning(event, error=error.str(), code=error.name())
 
     def _on_commit(self, error: KafkaError | None, positions: Sequence[Position]) -> None:
-        failed = error or next((position.error for position in positions if position.error), None)
-        if failed is not None and not self._commits_fail:
-            log.warning("commit failed, the next one carries it", error=failed.str(), offsets=len(positions))
-        self._commits_fail = failed is not None
-        self._note_size(failed)
+        offsets, ok = self._offsets.told(error, positions)
         if self._listener is not None:
-            offsets = {
-                TopicPartition(position.topic, position.partition): Committed(
-                    position.offset, unstamped(position.metadata or "")[1]
-                )
-                for position in positions
-            }
-            self._listener.on_commit(offsets, failed is None)
+            self._listener.on_commit(offsets, ok)
 
     def _assigned(self, found: Sequence[Position]) -> None:
         partitions = _partitions(found)
-        stored = self._read_stored(partitions)
+        stored, made_anew = self._offsets.read_assigned(self._client, partitions, held=self._held)
+        self._to_rewind |= made_anew
         self._held.update(partitions)
         if self._listener is not None:
             self._listener.on_assign({where: stored.get(where) for where in partitions})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from recado.kafka.abstract import Consumer
@@ -31,47 +32,37 @@ __all__ = ["Engine", "assemble"]
 DEFAULT_POLL_INTERVAL_MS = 300_000
 
 
+@dataclass(frozen=True, slots=True)
 class Engine:
-    """A worker that is ready to run: its loop, and how it ends."""
+    """A worker that is ready to run: its loop, how it ends, and what can be told of it."""
 
-    def __init__(
-        self,
-        *,
-        topics: list[str],
-        consumer: Consumer,
-        holdings: Holdings,
-        loop: Loop,
-        drain: Drain,
-        pulse: Pulse,
-        oldest: Oldest,
-    ) -> None:
-        self.topics = topics
-        self._consumer = consumer
-        self._holdings = holdings
-        self._loop = loop
-        self._drain = drain
-        self._pulse = pulse
-        self._oldest = oldest
+    topics: list[str]
+    consumer: Consumer
+    holdings: Holdings
+    loop: Loop
+    drain: Drain
+    pulse: Pulse
+    oldest: Oldest
 
     def run(self) -> list[Remaining]:
         """Work until a stop is requested, then drain, whatever ended the work; return what remains undone."""
-        for runner in self._holdings.runners:
+        for runner in self.holdings.runners:
             runner.start()
-        self._pulse.start()
+        self.pulse.start()
         try:
-            self._loop.run(self.topics)
+            self.loop.run(self.topics)
         finally:
-            self._pulse.stop()
-            remaining = self._drain.run()
+            self.pulse.stop()
+            remaining = self.drain.run()
         return remaining
 
     def why_dead(self) -> str:
         """Why it is not live any more, or "" (any thread)."""
-        return self._pulse.why_dead()
+        return self.pulse.why_dead()
 
     def at_work(self) -> list[AtWork]:
         """The calls of handlers that last, the longest first (any thread)."""
-        return self._oldest.at_work()
+        return self.oldest.at_work()
 
     def partitions(self) -> list[dict[str, Any]]:
         """How far each partition is that this member holds (any thread)."""
@@ -83,12 +74,12 @@ class Engine:
                 "committed": epoch.committed.offset if epoch.committed else None,
                 "not_done": epoch.tracker.pending,
             }
-            for epoch in sorted(self._holdings.snapshot(), key=lambda epoch: epoch.where)
+            for epoch in sorted(self.holdings.snapshot(), key=lambda epoch: epoch.where)
         ]
 
     def reasons_not_ready(self) -> list[Reason]:
         """Why it is not ready now (any thread)."""
-        return reasons_not_ready(self._consumer, self._holdings)
+        return reasons_not_ready(self.consumer, self.holdings)
 
 
 def assemble(
@@ -102,9 +93,8 @@ def assemble(
     chance: Callable[[], float],
 ) -> Engine:
     """Wire one worker."""
-    clock = time.monotonic
+    clock, delays = time.monotonic, Delays()
     runners, returned = crew
-    delays = Delays()
     holdings = Holdings(group=group, runners=runners, find=_finder(handlers, settings.topic, runners))
     settlement = Settlement(holdings=holdings, returned=returned, delays=delays, clock=clock, chance=chance)
     commits = Commits(consumer=consumer, holdings=holdings, clock=clock)
@@ -141,9 +131,7 @@ def assemble(
         drain_s=settings.drain_s,
     )
     topics = handlers.subscription(settings.topic)
-    return Engine(
-        topics=topics, consumer=consumer, holdings=holdings, loop=loop, drain=drain, pulse=pulse, oldest=oldest
-    )
+    return Engine(topics, consumer, holdings, loop, drain, pulse, oldest)
 
 
 def _finder(handlers: Handlers, default_topic: str, runners: Sequence[Runner]) -> Callable[[str], Runner | None]:

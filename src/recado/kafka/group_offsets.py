@@ -1,0 +1,136 @@
+"""A group's committed offsets on a real cluster: written with the topic's id beside them, and checked against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as Position
+
+from recado.errors import RecadoError
+from recado.kafka.abstract import Committed
+from recado.kafka.failures import client_failure
+from recado.kafka.identity import TopicIds, stamped, unstamped
+from recado.record import TopicPartition
+
+__all__ = ["GroupOffsets"]
+
+log = structlog.get_logger(__name__)
+
+#: How long the coordinator may take to tell committed offsets, in seconds.
+COMMITTED_TIMEOUT_S = 10.0
+
+#: How much metadata a broker takes beside an offset, in bytes (the default of its ``offset.metadata.max.bytes``).
+METADATA_BYTES = 4096
+
+
+class GroupOffsets:
+    """Commits and reads through a consumer's client. One thread only."""
+
+    def __init__(self, ids: TopicIds) -> None:
+        self._ids = ids
+        self._metadata_bytes = METADATA_BYTES
+        self._fails = False
+        #: Of the last commit, in bytes.
+        self._longest = 0
+        #: Why the last ``commit`` with ``wait`` failed.
+        self.refusal = ""
+
+    def commit(self, client: Any, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
+        """Commit exactly these offsets."""
+        positions = [
+            Position(*where, committed.offset, metadata=self._stamped(where.topic, committed.metadata))
+            for where, committed in offsets.items()
+        ]
+        self._longest = max((len(position.metadata or "") for position in positions), default=0)
+        try:
+            results = client.commit(offsets=positions, asynchronous=not wait)
+            failed = next((result.error for result in results if result.error), None) if wait else None
+        except KafkaException as error:
+            failed = error.args[0]
+        if failed is not None and not self.refusal:
+            log.warning("commit failed, it is repeated", error=failed.str(), offsets=len(positions))
+        self._note_size(failed)
+        if wait:
+            self.refusal = failed.str() if failed is not None else ""
+        return failed is None
+
+    def told(
+        self, error: KafkaError | None, positions: Sequence[Position]
+    ) -> tuple[dict[TopicPartition, Committed], bool]:
+        """What came of a commit without waiting."""
+        failed = error or next((position.error for position in positions if position.error), None)
+        if failed is not None and not self._fails:
+            log.warning("commit failed, the next one carries it", error=failed.str(), offsets=len(positions))
+        self._fails = failed is not None
+        self._note_size(failed)
+        offsets = {
+            TopicPartition(position.topic, position.partition): Committed(
+                position.offset, unstamped(position.metadata or "")[1]
+            )
+            for position in positions
+        }
+        return offsets, failed is None
+
+    def read(self, client: Any, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """Ask the coordinator. Raises RecadoError."""
+        return {
+            where: found._replace(metadata=unstamped(found.metadata)[1]) for where, found in _stored(client, partitions)
+        }
+
+    def read_assigned(
+        self, client: Any, assigned: Sequence[TopicPartition], *, held: set[TopicPartition]
+    ) -> tuple[dict[TopicPartition, Committed], set[TopicPartition]]:
+        """What the group has committed of new partitions, and those whose offset is of an earlier topic of the name."""
+        ids = self._ids.learn({where.topic for where in assigned}, keep={where.topic for where in held})
+        try:
+            stored = _stored(client, assigned) if assigned else []
+        except RecadoError as error:
+            log.warning("committed offsets not checked against the topic's id", error=str(error))
+            return {}, set()
+        good, made_anew = {}, set()
+        for where, found in stored:
+            was, metadata = unstamped(found.metadata)
+            now = ids.get(where.topic, "")
+            if was and now and was != now:
+                made_anew.add(where)
+                log.warning(
+                    "topic was made anew, beginning at its first record",
+                    topic=where.topic,
+                    partition=where.partition,
+                    committed=found.offset,
+                    was=was,
+                    now=now,
+                )
+            else:
+                # What lies beside the offset holds only where it is surely of this topic.
+                good[where] = found._replace(metadata=metadata if was == now else "")
+        return good, made_anew
+
+    def _stamped(self, topic: str, metadata: str) -> str:
+        whole = stamped(self._ids.of(topic), metadata)
+        return whole if len(whole) <= self._metadata_bytes else stamped(self._ids.of(topic), "")
+
+    def _note_size(self, failed: KafkaError | None) -> None:
+        """A broker may take less beside an offset than others do: then the offset alone must do."""
+        if failed is not None and failed.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
+            self._metadata_bytes = min(self._metadata_bytes, self._longest) // 2
+            log.warning(
+                "the broker takes less metadata beside an offset: what is done ahead may run again after a restart",
+                remedy="set the broker's offset.metadata.max.bytes to its default, 4096",
+                now_at_most=self._metadata_bytes,
+            )
+
+
+def _stored(client: Any, partitions: Sequence[TopicPartition]) -> list[tuple[TopicPartition, Committed]]:
+    try:
+        found = client.committed([Position(*p) for p in partitions], timeout=COMMITTED_TIMEOUT_S)
+    except KafkaException as error:
+        raise client_failure(error, "reading committed offsets") from error
+    return [
+        (TopicPartition(position.topic, position.partition), Committed(position.offset, position.metadata or ""))
+        for position in found
+        if position.offset >= 0
+    ]
