@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
@@ -98,8 +99,8 @@ class Lane:
         self._pid, self._connection = connection.recv(), connection
 
     def _kill(self) -> None:
-        # Its connection is still open, so it is not over, and the id is still its own.
-        os.kill(self._pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may have ended at this very moment
+            os.kill(self._pid, signal.SIGKILL)
         self.close()
 
 
