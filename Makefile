@@ -19,7 +19,7 @@ up: $(VENV)/.run ## Start everything: Kafka on 9092, gateway on 5000, worker. Ct
 
 test: $(VENV)/.dev ## Run every test, on Kafka 4.3.1 and on 3.9.1 (about ten minutes).
 	$(BIN)/python -m pytest
-	RECADO_KAFKA_VERSION=3.9.1 $(BIN)/python -m pytest tests/contract tests/integration
+	RECADO_KAFKA_VERSION=3.9.1 $(BIN)/python -m pytest tests/contract/test_[cp]*.py tests/integration
 
 test-fast: $(VENV)/.dev ## Run the tests that need no Kafka (seconds).
 	$(BIN)/python -m pytest tests/unit
