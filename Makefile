@@ -17,7 +17,7 @@ help: ## List the targets.
 up: $(VENV)/.run ## Start everything: Kafka on 9092, gateway on 5000, worker. Ctrl-C stops it.
 	@$(BIN)/recado up
 
-test: $(VENV)/.dev ## Run every test, on Kafka 4.3.1 and on 3.9.1 (about ten minutes).
+test: $(VENV)/.dev ## Run every test, on Kafka 4.3.1 and on 3.9.1 (about a quarter of an hour).
 	$(BIN)/python -m pytest
 	RECADO_KAFKA_VERSION=3.9.1 $(BIN)/python -m pytest tests/contract/test_[cp]*.py tests/integration
 
