@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -86,19 +87,20 @@ class Gateway:
             return Intake(link, spool=None, delays=self._delaying(link.topics))
         directory = self.settings.data_dir / "spool"
         # The spool first: without it nothing may be promised.
-        owned = Folder(directory).take()
-        try:
+        with ExitStack() as undo:  # where this fails, the next try shall find the spool free, and no client be left
+            owned = Folder(directory).take()
+            undo.callback(owned.release)
+            undo.callback(owned.store.close)
             link = self._connect(self.settings)
+            undo.callback(link.producer.close, 0)
+            undo.callback(link.topics.close)
             spool = Spool(
                 owned.store,
                 max_bytes=self.settings.spool_max_bytes,
                 producer=link.patient,
                 is_reachable=lambda: link.topics.reachable,
             )
-        except BaseException:  # the next try shall find the spool free
-            owned.store.close()
-            owned.release()
-            raise
+            undo.pop_all()
         self._owned = owned
         topics = RememberedTopics(link.topics, directory / "topics.json")
         return Intake(link._replace(topics=topics), spool=spool, delays=self._delaying(topics))
