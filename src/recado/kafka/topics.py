@@ -96,10 +96,9 @@ class ClusterTopics:
         try:
             found = self._client().list_topics(timeout=timeout_s)
         except KafkaException:
-            self._reachable = False
-            self._on_silence()
-            return
-        if not found.brokers:  # they have all just come back, and their cluster does not count on them yet
+            found = None
+        # Without brokers: they have all just come back, and their cluster does not count on them yet.
+        if found is None or not found.brokers:
             self._reachable = False
             self._on_silence()
             return

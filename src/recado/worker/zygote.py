@@ -13,7 +13,6 @@ import pickle
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +20,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
+from recado.clock import Deadline
 from recado.errors import HandlerFailed, HandlerTimeout
 from recado.worker.refusal import refuse
 
@@ -68,18 +68,15 @@ class Lane:
 
     def call(self, argument: Any) -> None:
         """Call the handler there. Raises what it raises, or HandlerTimeout after it was killed."""
-        deadline = time.monotonic() + self._timeout_s
-        if self._connection is None:
-            self._start()
-            deadline = time.monotonic() + self._timeout_s
-        assert self._connection is not None
+        connection = self._connection or self._started()
+        deadline = Deadline(self._timeout_s)
         try:
-            self._connection.send(argument)
-            if not self._connection.poll(max(0.0, deadline - time.monotonic())):
+            connection.send(argument)
+            if not connection.poll(deadline.left_s()):
                 self._kill()
                 raise HandlerTimeout(f"it ran longer than timeout_s={self._timeout_s:g} and was killed")
-            error = self._connection.recv()
-        except (EOFError, ConnectionError, BrokenPipeError) as gone:
+            error = connection.recv()
+        except (EOFError, ConnectionError) as gone:
             self._kill()
             raise HandlerFailed("its process ended in the middle of it") from gone
         if error is not None:
@@ -91,12 +88,13 @@ class Lane:
             self._connection.close()
             self._connection = None
 
-    def _start(self) -> None:
+    def _started(self) -> Connection:
         connection = self._zygote.fork()
         if not connection.poll(START_S):
             connection.close()
             raise HandlerFailed(f"no process for it came up within {START_S:g} s")
         self._pid, self._connection = connection.recv(), connection
+        return connection
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):  # it may have ended at this very moment
