@@ -33,7 +33,9 @@ class Member:
 
     def _run(self) -> None:
         try:
-            self.worker.run(settings=self._settings, consumer=self._connect)
+            self.worker.run(
+                settings=self._settings, consumer=self._connect, producer=lambda settings: self._kafka.producer()
+            )
         except SystemExit as ended:
             self.exit_code = int(ended.code or 0)
 

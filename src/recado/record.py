@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
-__all__ = ["HEADER_CONTENT_TYPE", "HEADER_ID", "Headers", "Outgoing", "Record", "TopicPartition"]
+from recado.errors import HandlerError
+
+__all__ = [
+    "HEADER_CONTENT_TYPE",
+    "HEADER_ID",
+    "HEADER_TRACEPARENT",
+    "OUTBOX",
+    "Headers",
+    "Outgoing",
+    "Record",
+    "Sent",
+    "TopicPartition",
+]
 
 #: Header that carries a record's id through every topic; a UUIDv7 unless the sender chose one.
 HEADER_ID = "recado-id"
 
 #: Header that carries the media type of a value sent as a raw body.
 HEADER_CONTENT_TYPE = "content-type"
+
+#: Header that carries a W3C trace context (https://www.w3.org/TR/trace-context/).
+HEADER_TRACEPARENT = "traceparent"
 
 #: Kafka headers are an ordered list of pairs; a name may stand more than once.
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -69,6 +86,51 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         """Decode the value as JSON. A tombstone is None; ``msgspec.DecodeError`` where it is not JSON."""
         return None if self.value is None else msgspec.json.decode(self.value)
 
+    def send(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: str | bytes | None = None,
+        headers: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes | None]] = (),
+    ) -> None:
+        """Produce a record to ``topic`` as this one's outcome. Only inside this record's handler; never blocks.
+
+        It is sent when the handler has returned (a handler that fails sends nothing), and this record's offset is
+        committed only after Kafka has confirmed it. A string ``value`` becomes its UTF-8 bytes, bytes stay, None is a
+        tombstone, anything else is JSON. Its ``recado-id`` is made of this record's place, so that an attempt after
+        a crash sends the same id; ``traceparent`` goes on. Raises HandlerError outside a handler.
+        """
+        outbox = OUTBOX.get(None)
+        if outbox is None:
+            raise HandlerError("record.send works inside a handler; elsewhere, recado.Sender sends.")
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        named = tuple((name, value.encode() if isinstance(value, str) else value) for name, value in pairs)
+        outbox.append(Sent(self, Record(as_bytes(value), topic, key=as_bytes(key), headers=named)))
+
+
+class Sent(NamedTuple):
+    """A record that a handler sends, and the one that it was given."""
+
+    source: Record
+    record: Record
+
+
+#: What the handler that runs in this context has sent, to be given to Kafka when it returns; unset elsewhere.
+OUTBOX: ContextVar[list[Sent]] = ContextVar("recado-outbox")
+
+
+def as_bytes(value: Any) -> bytes | None:
+    """A value as Kafka stores it: a string's UTF-8, bytes as they are, None as a tombstone, else compact JSON.
+
+    Raises TypeError for what JSON cannot say.
+    """
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    return msgspec.json.encode(value)
+
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One record on its way to Kafka, already checked: building it again would give the same bytes."""
@@ -77,7 +139,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False, array_like=True):
     value: bytes | None
     id: str
     key: bytes | None = None
-    headers: list[tuple[str, bytes]] = []
+    headers: Sequence[tuple[str, bytes | None]] = []
     #: -1 lets the producer's partitioner choose.
     partition: int = -1
     #: 0 lets the producer stamp the record when it takes it.

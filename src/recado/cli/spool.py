@@ -243,7 +243,7 @@ def _details(found: Found) -> dict[str, Any]:
         "id": record.id,
         "topic": record.topic,
         "key": None if record.key is None else shown(record.key),
-        "headers": [[name, shown(value)] for name, value in record.headers],
+        "headers": [[name, shown(value or b"")] for name, value in record.headers],
         "value_base64": None if record.value is None else base64.b64encode(record.value).decode(),
         "partition": record.partition if record.partition >= 0 else None,
         "state": "refused" if found.row.state == REFUSED else "waiting",
@@ -262,7 +262,7 @@ def _described(found: Found) -> str:
         ("accepted", _moment(row.kept_ms)),
         ("file", str(found.path)),
         ("key", "-" if record.key is None else shown(record.key)),
-        *(("header", f"{printable(name)}: {shown(value)}") for name, value in record.headers),
+        *(("header", f"{printable(name)}: {shown(value or b'')}") for name, value in record.headers),
         ("value", "- (tombstone)" if record.value is None else shown(record.value)),
     ]
     return "\n".join(f"{title:9} {text}" for title, text in lines)

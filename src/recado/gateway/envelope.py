@@ -175,7 +175,7 @@ def check_size(record: Outgoing, max_bytes: int) -> None:
     """Refuse a record whose value, key and headers together exceed the limit."""
     size = len(record.value or b"") + len(record.key or b"")
     for name, value in record.headers:
-        size += len(name) + len(value)
+        size += len(name) + len(value or b"")
     if size > max_bytes:
         raise record_too_large(size, max_bytes)
 

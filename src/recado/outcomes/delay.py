@@ -7,13 +7,14 @@ for in memory. It never lands early. The gateway's ``deliver_at`` and a worker's
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from functools import partial
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, NamedTuple
 
 import msgspec
 
-from recado.record import Headers, Outgoing
+from recado.record import Outgoing
 from recado.settings import is_topic_name
 
 __all__ = [
@@ -158,7 +159,7 @@ def delay(record: Outgoing, *, due_ms: int, now_ms: int) -> Delayed:
     A record that has waited elsewhere since needs ``renew``.
     """
     ticket = Ticket(due_ms, record.topic, record.partition, record.timestamp_ms)
-    headers: list[tuple[str, bytes]] = [(HEADER_DELAY, _encode(ticket)), *record.headers]
+    headers = [(HEADER_DELAY, _encode(ticket)), *record.headers]
     level = level_for(due_ms - now_ms)
     return Delayed(
         level.topic,
@@ -182,14 +183,14 @@ def renew(record: Outgoing, now_ms: int) -> Outgoing:
     To its target where it is due, else to the level that fits what remains: among records that came on time, one with
     an old stamp would be read too late. Any other record is returned as it is.
     """
-    ticket = opened(cast("list[tuple[str, bytes | None]]", record.headers)) if is_delay_topic(record.topic) else None
+    ticket = opened(record.headers) if is_delay_topic(record.topic) else None
     if ticket is None:
         return record
     moved = land if ticket.due_ms <= now_ms else partial(hop, now_ms=now_ms)
     return msgspec.structs.replace(moved(ticket, record.key, record.value, record.headers), id=record.id)
 
 
-def opened(headers: Headers | list[tuple[str, bytes | None]] | None) -> Ticket | None:
+def opened(headers: Sequence[tuple[str, bytes | None]] | None) -> Ticket | None:
     """Read the ticket of a record in a delay topic; None where it is not of ours or names a topic it must not."""
     if not headers or headers[0][0] != HEADER_DELAY:
         return None
@@ -201,7 +202,9 @@ def opened(headers: Headers | list[tuple[str, bytes | None]] | None) -> Ticket |
     return ticket if legal else None
 
 
-def land(ticket: Ticket, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> Outgoing:
+def land(
+    ticket: Ticket, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+) -> Outgoing:
     """The record for the target, as its sender made it; ``headers`` are those in the delay topic.
 
     Its ``id`` is left empty, as in ``hop`` and ``park``: it stands in the headers, and nobody here asks for it.
@@ -210,7 +213,7 @@ def land(ticket: Ticket, key: bytes | None, value: bytes | None, headers: list[t
 
 
 def hop(
-    ticket: Ticket, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]], now_ms: int
+    ticket: Ticket, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]], now_ms: int
 ) -> Outgoing:
     """The record for the next delay topic."""
     topic = level_for(ticket.due_ms - now_ms).topic
@@ -218,7 +221,7 @@ def hop(
 
 
 def park(
-    ticket: Ticket, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]], now_ms: int
+    ticket: Ticket, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]], now_ms: int
 ) -> Outgoing:
     """The record for a delay topic where it rests until it may try to land again."""
     level = LEVELS[min(ticket.tries, LONGEST_PARK)]

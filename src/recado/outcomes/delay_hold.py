@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from typing import cast
+from collections.abc import Sequence
 
 import msgspec
 
@@ -51,7 +51,7 @@ class Held(msgspec.Struct, gc=False):
     ticket: Ticket
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
     size_bytes: int
     #: Its target has refused it.
     refused: bool = False
@@ -60,7 +60,7 @@ class Held(msgspec.Struct, gc=False):
     def of(cls, message: Message, stay: Stay, ticket: Ticket) -> Held:
         """Take what is needed from a consumed record."""
         # A header may be null, whatever Outgoing's type says of those that recado makes: it stays so.
-        key, headers = message.key(), cast("list[tuple[str, bytes]]", message.headers())
+        key, headers = message.key(), message.headers() or []
         size = len(message) + len(key or b"") + sum(len(n) + len(v or b"") for n, v in headers)
         return cls(stay, message.offset(), ticket, key, message.value(), headers, size)
 

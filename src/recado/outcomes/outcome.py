@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recado.record import Record
+
 __all__ = ["Done", "Outcome", "RetryAfter", "Stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The handler returned: the record is done, and its offset may move."""
+    """The handler returned: the record is done, and its offset may move once Kafka has what the handler ``sent``."""
+
+    sent: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ __all__ = [
     "WORKER_LATE",
     "WORKER_RECORDS",
     "WORKER_SECONDS",
+    "WORKER_SENT",
     "WORKER_STOPPED",
 ]
 
@@ -89,6 +90,7 @@ WORKER_SECONDS = Histogram(
     ["handler"],
     buckets=SECONDS_BUCKETS,
 )
+WORKER_SENT = Counter("recado_worker_sent_records_total", "Records sent by handlers that Kafka confirmed.", ["topic"])
 WORKER_LATE = Counter(
     "recado_worker_late_results_total",
     "Records that were done after their partition had been taken away: dropped, their next owner handles them.",

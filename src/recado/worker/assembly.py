@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recado.kafka.abstract import Consumer
+from recado.kafka.abstract import Consumer, Producer
 from recado.settings import Settings
 from recado.worker.commits import Commits
 from recado.worker.crew import Crew
@@ -19,6 +19,7 @@ from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
 from recado.worker.loop import Loop
 from recado.worker.oldest import AtWork, Oldest
+from recado.worker.outbound import Outbound
 from recado.worker.pulse import Pulse
 from recado.worker.readiness import reasons_not_ready
 from recado.worker.rebalance import Rebalance
@@ -43,6 +44,7 @@ class Engine:
     drain: Drain
     pulse: Pulse
     oldest: Oldest
+    outbound: Outbound
 
     def run(self) -> list[Remaining]:
         """Work until a stop is requested, then drain, whatever ended the work; return what remains undone."""
@@ -54,6 +56,7 @@ class Engine:
         finally:
             self.pulse.stop()
             remaining = self.drain.run()
+            self.outbound.close()
         return remaining
 
     def why_dead(self) -> str:
@@ -89,14 +92,18 @@ def assemble(
     settings: Settings,
     group: str,
     consumer: Consumer,
+    producer: Callable[[], Producer],
     stop: StopRequest,
     chance: Callable[[], float],
 ) -> Engine:
     """Wire one worker."""
     clock, delays = time.monotonic, Delays()
-    runners, returned = crew
+    runners, returned, tray = crew
     holdings = Holdings(group=group, runners=runners, find=_finder(handlers, settings.topic, runners))
-    settlement = Settlement(holdings=holdings, returned=returned, delays=delays, clock=clock, chance=chance)
+    outbound = Outbound(tray=tray, connect=producer, clock=clock)
+    settlement = Settlement(
+        holdings=holdings, returned=returned, delays=delays, outbound=outbound, clock=clock, chance=chance
+    )
     commits = Commits(consumer=consumer, holdings=holdings, clock=clock)
     flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
     pulse, oldest = Pulse(), Oldest(holdings)
@@ -131,7 +138,7 @@ def assemble(
         drain_s=settings.drain_s,
     )
     topics = handlers.subscription(settings.topic)
-    return Engine(topics, consumer, holdings, loop, drain, pulse, oldest)
+    return Engine(topics, consumer, holdings, loop, drain, pulse, oldest, outbound)
 
 
 def _finder(handlers: Handlers, default_topic: str, runners: Sequence[Runner]) -> Callable[[str], Runner | None]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from recado.worker.handlers import Handler
+from recado.worker.outtray import Outtray
 from recado.worker.processes import ProcessRunner
 from recado.worker.run import Run
 from recado.worker.runner import Runner
@@ -18,21 +19,23 @@ __all__ = ["Crew", "crew_of"]
 
 
 class Crew(NamedTuple):
-    """A runner for each handler, and where all of them give back their runs."""
+    """A runner for each handler, where all of them give back their runs, and where they put what is to be sent."""
 
     runners: list[Runner]
     returned: deque[Run]
+    tray: Outtray
 
 
 def crew_of(handlers: Iterable[Handler]) -> Crew:
     """Make them; they start later."""
     returned: deque[Run] = deque()
-    return Crew([_runner(handler, returned) for handler in handlers], returned)
+    tray = Outtray()
+    return Crew([_runner(handler, returned, tray) for handler in handlers], returned, tray)
 
 
-def _runner(handler: Handler, returned: deque[Run]) -> Runner:
+def _runner(handler: Handler, returned: deque[Run], tray: Outtray) -> Runner:
     if handler.is_async:
-        return TaskRunner(handler, returned)
+        return TaskRunner(handler, returned, tray)
     if handler.timeout_s is not None:
-        return ProcessRunner(handler, returned, Zygote(handler.call))
-    return ThreadRunner(handler, returned)
+        return ProcessRunner(handler, returned, tray, Zygote(handler.call))
+    return ThreadRunner(handler, returned, tray)

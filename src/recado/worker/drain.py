@@ -91,7 +91,7 @@ class Drain:
 
     def _finish_executing(self) -> None:
         waiting = False
-        while self._holdings.executing() and self._has_time():
+        while self._settlement.is_busy(self._holdings.snapshot()) and self._has_time():
             if not waiting:
                 log.info("draining", executing=len(self._holdings.executing()), at_most_s=self._drain_s)
                 waiting = True
@@ -133,6 +133,10 @@ class Drain:
                     Remaining(message.topic(), message.partition(), message.offset(), "still being handled")
                 )
         for epoch in self._holdings.snapshot():
+            if unconfirmed := self._settlement.unconfirmed(epoch):
+                remaining.append(
+                    Remaining(*epoch.where, unconfirmed[0], "Kafka has not confirmed what its handler sent")
+                )
             if (stop := epoch.stop) is not None:
                 remaining.append(Remaining(*epoch.where, stop.offset, f"its partition stands still: {stop.reason}"))
         return sorted(remaining)

@@ -21,7 +21,7 @@ __all__ = ["Rebalance"]
 
 log = structlog.get_logger(__name__)
 
-#: Rest between two looks whether handlers are through, in seconds.
+#: Rest between two looks whether handlers are through and what they sent is confirmed, in seconds.
 LOOK_EVERY_S = 0.002
 
 
@@ -67,9 +67,10 @@ class Rebalance:
         self._holdings.close([epoch for epoch in epochs if not epoch.closed])  # else it ends already, as it should
         self._settlement.release_closed()
         deadline = time.monotonic() + self._drain_s
-        while self._holdings.executing(epochs) and time.monotonic() < deadline and not self._stop.hurried:
+        while self._settlement.is_busy(epochs) and time.monotonic() < deadline and not self._stop.hurried:
             self._pulse.tick()
             time.sleep(LOOK_EVERY_S)
+            self._settlement.settle()
         self._settlement.settle_all()
         if not self._commits.commit_all(epochs):
             self._say_uncommitted(epochs)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
+from recado.kafka.abstract import Message
 from recado.outcomes.decide import decide, describe
 from recado.outcomes.outcome import RetryAfter, Stopped
 from recado.outcomes.signals import Reject, Retry
 from recado.telemetry.metrics import WORKER_ATTEMPTS, WORKER_LATE, WORKER_RECORDS, WORKER_SECONDS
 from recado.worker.delays import Delays
-from recado.worker.epoch import Stop
+from recado.worker.epoch import Epoch, Stop
 from recado.worker.holdings import Holdings
+from recado.worker.outbound import Outbound, Refused
 from recado.worker.run import Run
 
 __all__ = ["Settlement"]
@@ -39,18 +41,22 @@ class Settlement:
         holdings: Holdings,
         returned: deque[Run],
         delays: Delays,
+        outbound: Outbound,
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
         self._holdings = holdings
         self._returned = returned
         self._delays = delays
+        self._outbound = outbound
         self._clock = clock
         self._chance = chance
         self._look_at = 0.0
 
     def settle(self) -> None:
         """Count what is done, and decide about what failed; now and then look at runs that still execute, too."""
+        for refused in self._outbound.settle():
+            self._stop_sender(refused)
         now = self._clock()
         if now < self._look_at:
             self._settle_returned(Counter())
@@ -64,6 +70,14 @@ class Settlement:
         for run in self._holdings.executing():
             self._count(run, done)
         self._settle_returned(done)
+
+    def is_busy(self, epochs: Collection[Epoch]) -> bool:
+        """Whether a handler is at a record of these, or has sent something that Kafka has not confirmed."""
+        return bool(self._holdings.executing(epochs)) or self._outbound.is_busy(epochs)
+
+    def unconfirmed(self, epoch: Epoch) -> list[int]:
+        """The offsets of records whose handlers sent what Kafka has not confirmed, ascending."""
+        return self._outbound.unconfirmed(epoch)
 
     def _settle_returned(self, done: Counter[str]) -> None:
         for number in range(len(self._returned)):
@@ -91,11 +105,20 @@ class Settlement:
             WORKER_LATE.labels(epoch.topic).inc(len(messages))
             log.warning("late result dropped", topic=epoch.topic, partition=epoch.partition, records=len(messages))
             return
+        epoch.held_bytes -= sum(map(len, messages))
+        if self._outbound.concerns(epoch):  # asked after ``at`` was read
+            done[epoch.topic] += self._count_senders(epoch, messages)
+            return
         first, last = messages[0].offset(), messages[-1].offset()
         if not (run.in_offset_order and epoch.tracker.pass_over(first, last, len(messages))):
             epoch.tracker.done([message.offset() for message in messages])
-        epoch.held_bytes -= sum(map(len, messages))
         done[epoch.topic] += len(messages)
+
+    def _count_senders(self, epoch: Epoch, messages: list[Message]) -> int:
+        offsets = self._outbound.done_of(epoch, [message.offset() for message in messages])
+        if offsets:
+            epoch.tracker.done(offsets)
+        return len(offsets)
 
     def _observe(self, run: Run) -> None:
         if run.handled:
@@ -117,24 +140,30 @@ class Settlement:
             self._delays.push(run, self._clock() + outcome.delay_s)
             return
         if isinstance(outcome, Stopped) and not epoch.closed:
-            self._stop(run, error, outcome)
+            message = run.messages[run.at]
+            stop = Stop(message.offset(), run.attempt, outcome.reason)
+            self._stop(epoch, stop, key=_shown(message.key()), error=describe(error), remedy=REMEDY)
         runner.lanes.finish(run)
 
-    def _stop(self, run: Run, error: BaseException, outcome: Stopped) -> None:
-        epoch, message = run.epoch, run.messages[run.at]
-        self._holdings.halt(epoch, Stop(message.offset(), run.attempt, outcome.reason))
+    def _stop_sender(self, refused: Refused) -> None:
+        flight, topic, error = refused
+        if not flight.epoch.closed:
+            reason = f"what its handler sent to topic {topic} was refused"
+            stop = Stop(flight.offsets[0], flight.attempt, f"{reason}: {describe(error)}")
+            self._stop(flight.epoch, stop, error=describe(error), remedy=f"let Kafka take it, or {REMEDY}")
+
+    def _stop(self, epoch: Epoch, stop: Stop, **facts: str | None) -> None:
+        self._holdings.halt(epoch, stop)
         self.release_closed()
         WORKER_RECORDS.labels(epoch.topic, "stopped").inc()
         log.error(
             "partition stopped",
             topic=epoch.topic,
             partition=epoch.partition,
-            offset=message.offset(),
-            attempt=run.attempt,
-            key=_shown(message.key()),
-            reason=outcome.reason,
-            error=describe(error),
-            remedy=REMEDY,
+            offset=stop.offset,
+            attempt=stop.attempt,
+            reason=stop.reason,
+            **facts,
         )
 
     def _say(self, run: Run, error: BaseException, outcome: RetryAfter | Stopped) -> None:

@@ -11,19 +11,26 @@ from functools import partial
 from typing import Any
 
 from recado.errors import HandlerTimeout
+from recado.record import OUTBOX, Sent
 from recado.worker.handlers import Handler
+from recado.worker.outputs import returned
+from recado.worker.outtray import Outtray
 from recado.worker.run import Run
 from recado.worker.runner import decoded, dispatcher, leave
 
 __all__ = ["TaskRunner"]
 
+#: Rest of a task between two looks whether Kafka has caught up with what handlers send, in seconds.
+WAIT_S = 0.01
+
 
 class TaskRunner:
     """Runs an ``async def`` handler in ``concurrency`` tasks of one event loop, in a thread of its own."""
 
-    def __init__(self, handler: Handler, returned: deque[Run]) -> None:
+    def __init__(self, handler: Handler, returned: deque[Run], tray: Outtray) -> None:
         self.handler = handler
         self._returned = returned
+        self._tray = tray
         self._queue: deque[Run] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._slots: list[Run | None] = [None] * handler.concurrency
@@ -86,28 +93,31 @@ class TaskRunner:
 
     async def _serve_slot(self, slot: int) -> None:
         handle = self._handle_many if self.handler.batch else self._handle_each
+        sent: list[Sent] = []
+        OUTBOX.set(sent)  # a task has a context of its own
         while (run := await self._next()) is not None:
             self._slots[slot] = run  # before the look at ``closed``, as in ThreadRunner
             if not run.epoch.closed:
                 began, before = time.perf_counter(), run.at
-                await handle(run)
+                await handle(run, sent)
                 run.spent_s, run.handled = time.perf_counter() - began, run.at - before
             leave(run, self, self._returned)
             self._slots[slot] = run = None
 
-    async def _call_in_time(self, argument: Any) -> None:
+    async def _call_in_time(self, argument: Any) -> Any:
         """Call the handler and cancel it when its time is over; whatever it makes of that, it has failed."""
-        seconds = self.handler.timeout_s
+        seconds, result = self.handler.timeout_s, None
         try:
             async with asyncio.timeout(seconds) as limit:
-                await self.handler.call(argument)
+                result = await self.handler.call(argument)
         except TimeoutError:
             if not limit.expired():
                 raise  # the handler's own
         if limit.expired():
             raise HandlerTimeout(f"it ran longer than timeout_s={seconds:g} and was cancelled")
+        return result
 
-    async def _handle_each(self, run: Run) -> None:
+    async def _handle_each(self, run: Run, sent: list[Sent]) -> None:
         call = self.handler.call if self.handler.timeout_s is None else self._call_in_time
         payload, epoch, messages = self.handler.payload, run.epoch, run.messages
         attempt = run.attempt
@@ -116,7 +126,10 @@ class TaskRunner:
                 run.at = at
                 if run.halt:
                     break
-                await call(payload(messages[at], epoch, attempt))
+                result = await call(payload(messages[at], epoch, attempt))
+                if result is not None or sent:
+                    self._tray.put(epoch, [messages[at]], attempt, sent, returned(result))
+                    await self._wait_for_kafka(run)
                 attempt = 1
             else:
                 run.at = len(messages)
@@ -124,19 +137,29 @@ class TaskRunner:
             raise  # the interpreter ends and takes this coroutine away
         except BaseException as error:  # a cancellation too: the record is not done
             run.error = error
+            sent.clear()
         run.attempt = attempt
 
-    async def _handle_many(self, run: Run) -> None:
+    async def _handle_many(self, run: Run, sent: list[Sent]) -> None:
         try:
             arguments, undecodable = decoded(self.handler, run)
             if arguments:
-                await (self.handler.call if self.handler.timeout_s is None else self._call_in_time)(arguments)
+                messages = run.messages[run.at : run.at + len(arguments)]
+                call = self.handler.call if self.handler.timeout_s is None else self._call_in_time
+                result = await call(arguments)
+                self._tray.put(run.epoch, messages, run.attempt, sent, returned(result))
                 run.at += len(arguments)
             run.error = undecodable
         except GeneratorExit:
             raise  # the interpreter ends and takes this coroutine away
         except BaseException as error:  # a cancellation too: none of the batch is done
             run.error = error
+            sent.clear()
+        await self._wait_for_kafka(run)
+
+    async def _wait_for_kafka(self, run: Run) -> None:
+        while self._tray.must_wait(run):
+            await asyncio.sleep(WAIT_S)
 
 
 def _stack_of(task: asyncio.Task[None]) -> list[str]:

@@ -12,20 +12,26 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from recado.record import OUTBOX, Sent
 from recado.worker.handlers import Handler
-from recado.worker.refusal import refuse
+from recado.worker.outputs import returned
+from recado.worker.outtray import Outtray
 from recado.worker.run import Run
 from recado.worker.runner import decoded, dispatcher, leave
 
 __all__ = ["ThreadRunner"]
 
+#: Rest of a thread between two looks whether Kafka has caught up with what handlers send, in seconds.
+WAIT_S = 0.01
+
 
 class ThreadRunner:
     """Runs a ``def`` handler in ``concurrency`` threads."""
 
-    def __init__(self, handler: Handler, returned: deque[Run]) -> None:
+    def __init__(self, handler: Handler, returned: deque[Run], tray: Outtray) -> None:
         self.handler = handler
         self._returned = returned
+        self._tray = tray
         self._queue: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._slots: list[Run | None] = [None] * handler.concurrency
         self._threads: list[threading.Thread] = []
@@ -58,12 +64,14 @@ class ThreadRunner:
     def _serve(self, slot: int) -> None:
         handle = self._handle_many if self.handler.batch else self._handle_each
         call, close = self._caller()
+        sent: list[Sent] = []
+        OUTBOX.set(sent)
         while (run := self._queue.get()) is not None:
             # In this order: who closes an epoch looks for executing runs afterwards, so one of us sees the other.
             self._slots[slot] = run
             if not run.epoch.closed:
                 began, before = time.perf_counter(), run.at
-                handle(run, call)
+                handle(run, call, sent)
                 run.spent_s, run.handled = time.perf_counter() - began, run.at - before
             leave(run, self, self._returned)
             self._slots[slot] = run = None
@@ -73,7 +81,7 @@ class ThreadRunner:
         """How a thread calls the handler, and what it does at its end."""
         return self.handler.call, lambda: None
 
-    def _handle_each(self, run: Run, call: Callable[[Any], Any]) -> None:
+    def _handle_each(self, run: Run, call: Callable[[Any], Any], sent: list[Sent]) -> None:
         payload, epoch, messages = self.handler.payload, run.epoch, run.messages
         attempt = run.attempt
         try:
@@ -82,24 +90,34 @@ class ThreadRunner:
                 if run.halt:
                     break
                 result = call(payload(messages[at], epoch, attempt))
-                if result is not None:
-                    refuse(result)
+                if result is not None or sent:
+                    self._tray.put(epoch, [messages[at]], attempt, sent, returned(result))
+                    self._wait_for_kafka(run)
                 attempt = 1
             else:
                 run.at = len(messages)
         except BaseException as error:  # whatever it is, the record is not done
             run.error = error
+            sent.clear()
         run.attempt = attempt
 
-    def _handle_many(self, run: Run, call: Callable[[Any], Any]) -> None:
+    def _handle_many(self, run: Run, call: Callable[[Any], Any], sent: list[Sent]) -> None:
         try:
             arguments, undecodable = decoded(self.handler, run)
             if arguments:
-                refuse(call(arguments))
+                messages = run.messages[run.at : run.at + len(arguments)]
+                result = call(arguments)
+                self._tray.put(run.epoch, messages, run.attempt, sent, returned(result))
                 run.at += len(arguments)
             run.error = undecodable
         except BaseException as error:  # whatever it is, none of the batch is done
             run.error = error
+            sent.clear()
+        self._wait_for_kafka(run)
+
+    def _wait_for_kafka(self, run: Run) -> None:
+        while self._tray.must_wait(run):
+            time.sleep(WAIT_S)
 
 
 def _stack_of(thread: threading.Thread) -> list[str]:

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from recado.kafka.abstract import Message
 from recado.outcomes.decide import decide
 from recado.outcomes.outcome import Done, Outcome
-from recado.record import Record, TopicPartition
+from recado.record import OUTBOX, Outgoing, Record, Sent, TopicPartition
 from recado.worker.epoch import Epoch
 from recado.worker.handlers import Handler
-from recado.worker.refusal import refuse
+from recado.worker.outputs import outgoing, returned
 
 __all__ = ["try_once"]
 
@@ -60,20 +61,37 @@ def try_once(
     run_coroutine: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run,
 ) -> Outcome:
     """Decode the records as the handler asks, call it once, and decide as the worker would."""
+    sent: list[Sent] = []
+    reset = OUTBOX.set(sent)
     try:
         arguments = [_argument(handler, record) for record in records]
         result = handler.call(arguments if handler.batch else arguments[0])
         if handler.is_async:
-            run_coroutine(result)
-        else:
-            refuse(result)
+            result = run_coroutine(result)
+        return Done(_as_records(outgoing(_epoch(records[0]), _given(records), sent, returned(result))))
     except KeyboardInterrupt:
         raise  # the person at the keyboard means the test, not the handler
     except BaseException as error:
         return decide(error, attempt=records[0].attempt, policy=handler.policy, chance=NO_JITTER)
-    return Done()
+    finally:
+        OUTBOX.reset(reset)
 
 
 def _argument(handler: Handler, record: Record) -> Any:
-    epoch = Epoch(TopicPartition(record.topic, record.partition), record.group)
-    return handler.payload(_GivenMessage(record), epoch, record.attempt)
+    return handler.payload(_GivenMessage(record), _epoch(record), record.attempt)
+
+
+def _epoch(record: Record) -> Epoch:
+    return Epoch(TopicPartition(record.topic, record.partition), record.group)
+
+
+def _given(records: Sequence[Record]) -> list[Message]:
+    return [_GivenMessage(record) for record in records]
+
+
+def _as_records(found: Sequence[Outgoing]) -> tuple[Record, ...]:
+    """What would be sent, in the shape of records that have no place yet."""
+    return tuple(
+        Record(out.value, out.topic, timestamp_ms=out.timestamp_ms or -1, key=out.key, headers=tuple(out.headers))
+        for out in found
+    )

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import structlog
 
 from recado.errors import ConfigurationError, HandlerError, RecadoError
-from recado.kafka.abstract import Consumer
-from recado.kafka.config import consumer_config
+from recado.kafka.abstract import Consumer, Producer
+from recado.kafka.config import consumer_config, patient_config
 from recado.kafka.consumer import KafkaConsumer
+from recado.kafka.producer import KafkaProducer
 from recado.outcomes.backoff import Backoff
 from recado.outcomes.outcome import Outcome
 from recado.record import Record
@@ -40,9 +41,18 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 ConsumerFactory = Callable[[Settings, str], Consumer]
 
 
+#: Likewise: settings → a producer that never gives a record up. Called once, when a handler first sends.
+ProducerFactory = Callable[[Settings], Producer]
+
+
 def kafka_consumer(settings: Settings, group: str) -> Consumer:
     """A consumer on the cluster that the settings name."""
     return KafkaConsumer(consumer_config(settings, group))
+
+
+def kafka_producer(settings: Settings) -> Producer:
+    """A patient producer on the cluster that the settings name."""
+    return KafkaProducer(patient_config(settings))
 
 
 class Worker:
@@ -94,7 +104,13 @@ class Worker:
 
         return register
 
-    def run(self, *, settings: Settings | None = None, consumer: ConsumerFactory = kafka_consumer) -> None:
+    def run(
+        self,
+        *,
+        settings: Settings | None = None,
+        consumer: ConsumerFactory = kafka_consumer,
+        producer: ProducerFactory = kafka_producer,
+    ) -> None:
         """Work until SIGTERM, SIGINT or ``stop``; then finish what executes, commit and return.
 
         As the last line of a program it also ends it: SystemExit with 3 when records were still being handled
@@ -104,7 +120,7 @@ class Worker:
         try:
             settings = settings or self._settings or from_process().settings
             logs.set_up(format=settings.log_format, level=settings.log_level)
-            remaining = self._work(settings, consumer)
+            remaining = self._work(settings, consumer, producer)
         except RecadoError as error:
             log.error("worker cannot run", error=str(error), code=error.code)
             raise SystemExit(2) from error
@@ -134,7 +150,7 @@ class Worker:
             raise HandlerError(f"{handler.name} takes one record at a time.")
         return try_once(handler, records, run_coroutine=asyncio.run)
 
-    def _work(self, settings: Settings, consumer: ConsumerFactory) -> list[Remaining]:
+    def _work(self, settings: Settings, consumer: ConsumerFactory, producer: ProducerFactory) -> list[Remaining]:
         if not self.handlers.all:
             raise ConfigurationError("This worker has no handler; declare one with @worker.handler('topic').")
         group = self._group or settings.group
@@ -145,6 +161,7 @@ class Worker:
             settings=settings,
             group=group,
             consumer=consumer(settings, group),
+            producer=partial(producer, settings),
             stop=self._stop,
             chance=random.random,
         )

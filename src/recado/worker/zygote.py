@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 
 from recado.clock import Deadline
 from recado.errors import HandlerFailed, HandlerTimeout
-from recado.worker.refusal import refuse
+from recado.record import OUTBOX, Record, Sent
+from recado.worker.outputs import returned
 
 __all__ = ["Lane", "Zygote"]
 
@@ -66,8 +67,11 @@ class Lane:
         self._connection: Connection | None = None
         self._pid = 0
 
-    def call(self, argument: Any) -> None:
-        """Call the handler there. Raises what it raises, or HandlerTimeout after it was killed."""
+    def call(self, argument: Any) -> list[Record]:
+        """Call the handler there; return the records that it returns. What it sent goes into the caller's outbox.
+
+        Raises what it raises, or HandlerTimeout after it was killed.
+        """
         connection = self._connection or self._started()
         deadline = Deadline(self._timeout_s)
         try:
@@ -75,12 +79,15 @@ class Lane:
             if not connection.poll(deadline.left_s()):
                 self._kill()
                 raise HandlerTimeout(f"it ran longer than timeout_s={self._timeout_s:g} and was killed")
-            error = connection.recv()
+            error, sent, back = connection.recv()
         except (EOFError, ConnectionError) as gone:
             self._kill()
             raise HandlerFailed("its process ended in the middle of it") from gone
         if error is not None:
             raise error
+        if sent:
+            OUTBOX.get().extend(sent)
+        return list(back)
 
     def close(self) -> None:
         """Let the process end."""
@@ -124,11 +131,14 @@ def _serve_on(descriptor: int, call: Callable[[Any], Any]) -> None:
         except (EOFError, ConnectionError):
             return
         error: BaseException | None = None
+        sent: list[Sent] = []
+        back: list[Record] = []
+        OUTBOX.set(sent)
         try:
-            refuse(call(argument))
+            back = returned(call(argument))
         except BaseException as raised:  # whatever it is, the record is not done
             error = _portable(raised)
-        connection.send(error)
+        connection.send((error, sent, back))
 
 
 def _portable(error: BaseException) -> BaseException:

@@ -266,7 +266,7 @@ class Forwarder:
 
 def weight(record: Outgoing) -> int:
     """About what a record takes in memory, in bytes."""
-    headers = sum([len(name) + len(value) + 100 for name, value in record.headers])
+    headers = sum([len(name) + len(value or b"") + 100 for name, value in record.headers])
     return RECORD_BYTES + len(record.value or b"") + len(record.key or b"") + headers
 
 

@@ -271,5 +271,5 @@ def _error(delivery: Delivery, index: int) -> RecadoError | None:
 
 
 def _size(record: Outgoing) -> int:
-    headers = sum(len(name) + len(value) + 8 for name, value in record.headers)
+    headers = sum(len(name) + len(value or b"") + 8 for name, value in record.headers)
     return ROW_BYTES + len(record.topic) + len(record.value or b"") + len(record.key or b"") + headers + 60

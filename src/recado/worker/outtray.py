@@ -1,0 +1,55 @@
+"""The out-tray: what handlers want sent, on its way from their threads to the loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from recado.kafka.abstract import Message
+from recado.record import Outgoing, Record, Sent
+from recado.worker.epoch import Epoch
+from recado.worker.outputs import outgoing
+from recado.worker.run import Run
+
+__all__ = ["Flight", "Outtray"]
+
+
+class Flight:
+    """The records that one call of a handler sends, and the offsets of those that it was given for."""
+
+    __slots__ = ("attempt", "counted", "epoch", "is_delivered", "offsets", "records")
+
+    def __init__(self, epoch: Epoch, offsets: list[int], attempt: int, records: list[Outgoing]) -> None:
+        self.epoch = epoch
+        self.offsets = offsets
+        self.attempt = attempt
+        self.records = records
+        #: The offsets that the loop has seen handled, and that wait for the delivery.
+        self.counted: list[int] = []
+        self.is_delivered = False
+
+
+class Outtray:
+    """Flights that the loop has not taken yet. Any thread puts in, the loop takes out."""
+
+    def __init__(self) -> None:
+        self.flights: deque[Flight] = deque()
+        #: Set by the loop while too much is on its way to Kafka: handlers that send wait.
+        self.is_full = False
+
+    def put(
+        self, epoch: Epoch, messages: Sequence[Message], attempt: int, sent: list[Sent], back: list[Record]
+    ) -> None:
+        """Put in what a call sends, and empty ``sent``. Raises HandlerError for what can be sent nowhere.
+
+        The caller tells the loop that the records are handled only afterwards, so the loop never sees them as done
+        without what they send.
+        """
+        given, sent[:] = list(sent), []
+        records = outgoing(epoch, messages, given, back)
+        if records:
+            self.flights.append(Flight(epoch, [message.offset() for message in messages], attempt, records))
+
+    def must_wait(self, run: Run) -> bool:
+        """Whether a thread that has sent shall wait a little before it goes on with its run."""
+        return self.is_full and not run.halt and not run.epoch.closed
