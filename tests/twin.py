@@ -34,7 +34,7 @@ class Member:
     def _run(self) -> None:
         try:
             self.worker.run(
-                settings=self._settings, consumer=self._connect, producer=lambda settings: self._kafka.producer()
+                settings=self._settings, consumer=self._connect, outlet=lambda settings: self._kafka.outlet()
             )
         except SystemExit as ended:
             self.exit_code = int(ended.code or 0)

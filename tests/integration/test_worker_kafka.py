@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from recado.embedded import EmbeddedKafka
 from recado.kafka.admin import Admin
@@ -25,7 +26,7 @@ from recado.kafka.groups import Groups
 from recado.settings import Settings
 from tests.conftest import make_topic
 from tests.kafka_fixture import kafka_version, start_kafka
-from tests.programs import Program, committed, eventually, free_port, running
+from tests.programs import Program, committed, eventually, free_port, read_all, running
 
 #: Writes a line per record that began and that ended, whole or not at all, so that a kill loses no evidence.
 PROGRAM = """
@@ -288,35 +289,68 @@ def handle(record: Record) -> None:
     assert len(scene.journal("began")) == 2
 
 
-def test_a_failing_record_stops_its_partition_visibly_and_others_go_on(scene, topic):
-    name = topic(partitions=2)
-    scene.send(name, 3, partition=0)
-    scene.send(name, 1, partition=0, value=b"bad")
-    scene.send(name, 5, partition=0)
-    scene.send(name, 7, partition=1)
-    handler = """
+FAILING = """
 @worker.handler(retry=Backoff(first_s=0.05, attempts=3))
 def handle(record: Record) -> None:
     note("began", record)
     if record.value == b"bad":
         raise ValueError("no such customer")
 """
+
+
+def test_a_record_that_fails_for_good_is_a_dead_letter_and_what_follows_goes_on(scene, topic):
+    name = topic(partitions=2)
+    scene.send(name, 1, partition=0)
+    scene.send(name, 3, partition=1)
+    scene.send(name, 1, partition=1, value=b"bad")
+    scene.send(name, 5, partition=1)
+    with scene.worker(FAILING, name) as program:
+        scene.wait_committed(name, {0: 1, 1: 9})
+        assert scene.reasons() == []
+        assert program.stop() == 0
+    assert [row[4] for row in scene.journal("began") if row[1:3] == (1, 3)] == [1, 2, 3]
+    letters = read_all(scene.bootstrap, f"dlq.{scene.group}.{name}")
+    assert [(letter.partition(), letter.value()) for letter in letters] == [(1, b"bad")]
+    headers = dict(letters[0].headers())
+    assert headers["__dlq.errors.topic"] == name.encode()
+    assert headers["__dlq.errors.partition"] == b"1"
+    assert headers["__dlq.errors.offset"] == b"3"
+    assert headers["__dlq.errors.group"] == scene.group.encode()
+    assert headers["__dlq.errors.delivery.count"] == b"3"
+    assert headers["__dlq.errors.exception.class.name"] == b"ValueError"
+    assert b"no such customer" in headers["__dlq.errors.exception.stacktrace"]
+    assert headers["recado-failure"] == b"ValueError in __main__.handle"
+    assert headers["recado-id"] == f"{name}/1/3".encode()
+
+
+def test_a_dead_letter_that_does_not_fit_is_trimmed_and_else_blocks_its_partition_visibly(scene, topic):
+    name = topic(partitions=1)
+    letters = f"dlq.{scene.group}.{name}"
+    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
+    limit = {"max.message.bytes": "2500"}
+    admin.create_topics([NewTopic(letters, num_partitions=1, config=limit)])[letters].result(20)
+    scene.send(name, 2)
+    scene.send(name, 1, value=b"bad")
+    handler = FAILING.replace('"no such customer"', "os.urandom(5000).hex()")
     with scene.worker(handler, name) as program:
-        scene.wait_committed(name, {0: 3, 1: 7})
+        scene.wait_committed(name, {0: 3})
+        (trimmed,) = read_all(scene.bootstrap, letters)
+        assert "__dlq.errors.exception.stacktrace" not in dict(trimmed.headers())
+        assert dict(trimmed.headers())["__dlq.errors.exception.class.name"] == b"ValueError"
+        entry = ConfigEntry("max.message.bytes", "100", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, letters, incremental_configs=[entry])
+        admin.incremental_alter_configs([resource])[resource].result(20)
+        scene.send(name, 1, value=b"bad")
+        scene.send(name, 4)
         reason = eventually(lambda: next((r for r in scene.reasons() if r["code"] == "partition-stopped"), None))
         assert (reason["topic"], reason["partition"], reason["offset"]) == (name, 0, 3)
-        assert "no such customer" in reason["error"]
-        scene.send(name, 4, partition=1)
-        scene.wait_committed(name, {0: 3, 1: 11})
+        assert letters in reason["error"]
         assert program.stop() == 3, "the one that failed is left behind"
         assert f"{name}/0/3" in program.log
-    assert [row[4] for row in scene.journal("began") if row[1:3] == (0, 3)] == [1, 2, 3]
     assert '"event": "partition stopped"' in program.log
-    assert "fix the handler and restart; nothing is lost" in program.log
-    before = len(scene.journal("began"))
+    assert scene.committed(name) == {0: 3}
     with scene.worker(NOTES, name):
-        scene.wait_committed(name, {0: 9, 1: 11})
-    assert [row[1:3] for row in scene.journal("began")[before:]] == [(0, 3)], "no done record is done again"
+        scene.wait_committed(name, {0: 8})
 
 
 def test_transactions_are_read_committed_and_their_markers_are_no_lag(scene, topic):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 
-from confluent_kafka import Consumer, TopicPartition
-
 from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
-from tests.programs import eventually
+from tests.programs import eventually, read_all
 
 COPIER = """
 @worker.handler(concurrency=8)
@@ -16,20 +14,6 @@ def handle(record: Record) -> Record:
     record.send("OUT", {"of": [record.partition, record.offset]}, key=record.key)
     note("ended", record)
 """
-
-
-def read_all(bootstrap: str, topic: str) -> list[tuple[str, bytes]]:
-    """Every record of a topic with one partition: (id, value)."""
-    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False})
-    where = TopicPartition(topic, 0, 0)
-    _, end = reader.get_watermark_offsets(where, timeout=10)
-    reader.assign([where])
-    found: list[tuple[str, bytes]] = []
-    while len(found) < end:
-        for message in reader.consume(1000, 5):
-            found.append((dict(message.headers())["recado-id"].decode(), message.value()))
-    reader.close()
-    return found
 
 
 def test_a_killed_worker_leaves_no_record_without_what_its_handler_sends(scene, topic):  # noqa: F811
@@ -42,16 +26,15 @@ def test_a_killed_worker_leaves_no_record_without_what_its_handler_sends(scene, 
             eventually(lambda before=before: len(scene.journal("ended")) > before + 400, why=lambda: program.log)
             program.process.kill()
             program.process.wait(10)
-        sent = {tuple(json.loads(value)["of"]) for _, value in read_all(scene.bootstrap, out)}
+        sent = {tuple(json.loads(message.value())["of"]) for message in read_all(scene.bootstrap, out)}
         for partition, offset in scene.committed(name, 3).items():
             assert all((partition, number) in sent for number in range(offset)), "committed, but its output is missing"
     with scene.worker(handler, name) as program:
         eventually(lambda: sum(scene.committed(name, 3).values()) == count, within_s=60, why=lambda: program.log)
         assert program.stop() == 0
-    found = read_all(scene.bootstrap, out)
-    by_source: dict[tuple[int, int], set[str]] = {}
-    for given, value in found:
-        by_source.setdefault(tuple(json.loads(value)["of"]), set()).add(given)
+    by_source: dict[tuple[int, int], set[bytes]] = {}
+    for message in read_all(scene.bootstrap, out):
+        by_source.setdefault(tuple(json.loads(message.value())["of"]), set()).add(dict(message.headers())["recado-id"])
     assert len(by_source) == count
     assert {len(ids) for ids in by_source.values()} == {1}, "a repeated attempt sent another id"
     assert len({next(iter(ids)) for ids in by_source.values()}) == count

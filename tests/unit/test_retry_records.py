@@ -9,7 +9,7 @@ from recado.kafka.memory import MemoryMessage
 from recado.outcomes.dead_letter import HEADER_FAILURE, cause_of, dead_letter
 from recado.outcomes.delay import opened
 from recado.outcomes.group_topics import dead_letter_topic, is_group_topic, retry_topic, source_of
-from recado.outcomes.history import HEADER_HISTORY, History, began, failed, header_of, history_of
+from recado.outcomes.history import HEADER_HISTORY, History, began, failed, failure_of, header_of, history_of
 from recado.outcomes.retry import retry_copy, retry_record
 from recado.record import Outgoing
 
@@ -54,7 +54,7 @@ def test_a_history_counts_and_keeps_the_first_failure_and_the_newest_ten():
     history = began(message(), "g")
     assert history == History("g", "orders", 2, 7, 5)
     for number in range(15):
-        history = failed(history, ValueError(f"{number}" * 300), NOW + number)
+        history = failed(history, failure_of(ValueError(f"{number}" * 300), NOW + number))
     assert (history.attempts, history.first_failure_ms, history.last_failure_ms) == (15, NOW, NOW + 14)
     assert [failure.at_ms for failure in history.failures] == [NOW + number for number in range(5, 15)]
     assert all(len(failure.error) <= 200 for failure in history.failures)
@@ -67,7 +67,7 @@ def test_a_history_that_is_none_of_ours_is_none(value):
 
 
 def test_a_retry_copy_is_the_record_with_its_id_and_its_history_and_lands_when_it_is_due():
-    history = failed(began(message(), "g"), ValueError("x"), NOW, due_ms=NOW + 60_000)
+    history = failed(began(message(), "g"), failure_of(ValueError("x"), NOW), due_ms=NOW + 60_000)
     copy = retry_copy(message(("a", None), ("a", b"2")), history, 1, NOW)
     ticket = opened(copy.headers)
     assert ticket is not None
@@ -94,7 +94,7 @@ def test_a_retry_copy_is_the_record_with_its_id_and_its_history_and_lands_when_i
 )
 def test_a_dead_letter_says_why_in_the_family_that_was_asked_for(family, expected):
     error = raised(ValueError("no such customer"))
-    history = failed(began(message(), "g"), error, NOW)
+    history = failed(began(message(), "g"), failure_of(error, NOW))
     letter = dead_letter(message(("own", b"1")), history, cause_of(error, "gave up"), partition=2, family=family)
     headers = dict(letter.headers)
     assert (letter.topic, letter.value, letter.key, letter.partition) == ("dlq.g.orders", b"v", b"k", 2)
@@ -106,7 +106,7 @@ def test_a_dead_letter_says_why_in_the_family_that_was_asked_for(family, expecte
 
 def test_a_trimmed_dead_letter_is_small_and_still_says_who_and_why():
     error = raised(ValueError("x" * 5000))
-    history = failed(began(message(), "g"), error, NOW)
+    history = failed(began(message(), "g"), failure_of(error, NOW))
     letter = dead_letter(message(), history, cause_of(error, "y" * 5000), partition=0, trimmed=True)
     assert sum(len(name) + len(value or b"") for name, value in letter.headers) < 1500
     assert dict(letter.headers)["__dlq.errors.exception.class.name"] == b"ValueError"

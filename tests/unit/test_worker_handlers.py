@@ -11,7 +11,7 @@ import pytest
 
 from recado import Backoff, Record, Reject, Retry, Worker
 from recado.errors import HandlerError
-from recado.outcomes import Done, RetryAfter, Stopped
+from recado.outcomes import Dead, Done, RetryAfter, Stopped
 from tests.twin import SETTINGS
 
 
@@ -74,7 +74,7 @@ def test_the_annotation_decides_what_arrives(annotation, value, expected):
 )  # fmt: skip
 def test_what_does_not_fit_is_undecodable_and_never_reaches_the_handler(annotation, value):
     outcome, got = given(annotation, value)
-    assert isinstance(outcome, Stopped)
+    assert isinstance(outcome, Dead)
     assert outcome.reason.startswith("undecodable")
     assert got == []
 
@@ -222,10 +222,10 @@ def test_the_trial_tells_what_would_come_of_it():
         raise {b"retry": Retry(delay_s=9), b"reject": Reject("no"), b"exit": SystemExit(0)}[record.value]
 
     assert worker.test(Record(b"retry", "orders")) == RetryAfter(9)
-    assert worker.test(Record(b"reject", "orders")) == Stopped("rejected: no")
+    assert worker.test(Record(b"reject", "orders")) == Dead("rejected: no")
     assert worker.test(Record(b"exit", "orders")) == RetryAfter(3)
     assert worker.test(Record(b"other", "orders")) == RetryAfter(3)
-    assert isinstance(worker.test(Record(b"other", "orders", attempt=2)), Stopped)
+    assert isinstance(worker.test(Record(b"other", "orders", attempt=2)), Dead)
 
 
 def test_the_decorator_returns_the_function():

@@ -13,7 +13,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from recado import Backoff, Record, Reject, Retry, Worker
+from recado.errors import NotAllowed
 from recado.kafka.memory import MemoryKafka
+from recado.outcomes.history import history_of
 from recado.record import TopicPartition
 from recado.settings import Settings
 from recado.worker import flow
@@ -21,6 +23,22 @@ from tests.programs import eventually
 from tests.twin import GROUP, SETTINGS, committed, member, wait_committed
 
 AT_ONCE = Backoff(first_s=0, jitter=0, attempts=3)
+
+
+class NoDeadLetters(MemoryKafka):
+    """A cluster that lets nobody make a topic for dead letters."""
+
+    def create_topic(self, name, partitions=1, config=None):
+        if name.startswith("dlq."):
+            raise NotAllowed(f"creating topic {name}: not allowed")
+        return super().create_topic(name, partitions, config)
+
+
+def dead_letters(kafka: MemoryKafka, topic: str = "orders", partitions: int = 1) -> list[tuple[bytes, int]]:
+    """The dead letters of a topic: (value, offset it had)."""
+    stored = [kafka.logs.get(TopicPartition(f"dlq.{GROUP}.{topic}", number), []) for number in range(partitions)]
+    found = [message for log in stored for message in log]
+    return [(m.value(), int(dict(m.headers())["__dlq.errors.offset"])) for m in found]
 
 
 def metric(name: str, **labels: str) -> float:
@@ -160,8 +178,8 @@ def test_a_failing_record_is_tried_again_and_its_key_waits_while_others_go_on():
     assert tries[:1] == [1]
 
 
-def test_attempts_count_up_and_the_partition_stops_at_the_record_while_others_go_on(capsys):
-    kafka, worker, tries, done = MemoryKafka({"orders": 2}), Worker(), [], []
+def test_a_dead_letter_that_cannot_be_written_stops_its_partition_while_others_go_on(capsys):
+    kafka, worker, tries, done = NoDeadLetters({"orders": 2}), Worker(), [], []
     stopped = metric("recado_worker_records_total", topic="orders", outcome="stopped")
 
     @worker.handler("orders", retry=AT_ONCE)
@@ -182,19 +200,20 @@ def test_attempts_count_up_and_the_partition_stops_at_the_record_while_others_go
         wait_committed(kafka, 2, partition=1)
         assert committed(kafka, partition=0) == 1
     assert tries == [1, 2, 3]
-    assert (0, 2) not in done
     assert metric("recado_worker_records_total", topic="orders", outcome="stopped") == stopped + 1
     said = next(line for line in capsys.readouterr().err.splitlines() if "partition stopped" in line)
     assert json.loads(said) | {"timestamp": ""} == {
         "event": "partition stopped", "level": "error", "timestamp": "",
-        "topic": "orders", "partition": 0, "offset": 1, "attempt": 3, "key": "k",
-        "reason": "attempt 3 of 3 failed: ValueError: no good", "error": "ValueError: no good",
-        "remedy": "fix the handler and restart; nothing is lost",
+        "topic": "orders", "partition": 0, "offset": 1, "attempt": 3,
+        "reason": "its dead letter was refused by topic dlq.group.orders: NotAllowed: creating topic "
+        "dlq.group.orders: not allowed",
+        "error": "NotAllowed: creating topic dlq.group.orders: not allowed",
+        "remedy": "let Kafka take it, or fix the handler and restart; nothing is lost",
     }  # fmt: skip
 
 
 def test_after_a_restart_the_stopped_record_and_all_after_it_are_handled():
-    kafka, good, done = MemoryKafka({"orders": 1}), threading.Event(), []
+    kafka, good, done = NoDeadLetters({"orders": 1}), threading.Event(), []
 
     def handle(record: Record):
         if record.value == b"bad" and not good.is_set():
@@ -206,16 +225,17 @@ def test_after_a_restart_the_stopped_record_and_all_after_it_are_handled():
     first.handler("orders")(handle)
     with member(first, kafka) as running:
         wait_committed(kafka, 1)
+        eventually(lambda: metric("recado_worker_stopped_partitions", topic="orders") == 1)
         assert running.end() == 3, "the one that failed is left behind"
     good.set()
     second = Worker()
     second.handler("orders")(handle)
     with member(second, kafka):
         wait_committed(kafka, 3)
-    assert done == ["ok", "bad", "later"]
+    assert sorted(done) == ["bad", "later", "ok"], "what was done beyond it is not done again"
 
 
-def test_an_undecodable_record_stops_its_partition_at_once():
+def test_an_undecodable_record_is_a_dead_letter_at_once():
     kafka, worker, got = MemoryKafka({"orders": 1}), Worker(), []
 
     @worker.handler("orders")
@@ -224,9 +244,60 @@ def test_an_undecodable_record_stops_its_partition_at_once():
 
     kafka.send("orders", '{"a":1}', "{", '{"a":2}')
     with member(worker, kafka):
+        wait_committed(kafka, 3)
+    assert got == [{"a": 1}, {"a": 2}]
+    assert dead_letters(kafka) == [(b"{", 1)]
+
+
+@pytest.mark.parametrize("order", ["key", "partition", "none"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_the_last_failed_attempt_makes_a_dead_letter_and_what_follows_goes_on(order, concurrency):
+    kafka, worker, done = MemoryKafka({"orders": 2}), Worker(), []
+    before = metric("recado_worker_records_total", topic="orders", outcome="dead")
+
+    @worker.handler("orders", order=order, concurrency=concurrency, retry=AT_ONCE)
+    def handle(record: Record):
+        if record.value == b"bad":
+            raise ValueError("no good")
+        done.append(record.text())
+
+    kafka.send("orders", "a", "bad", "b", "bad", "bad", "c", partition=1, key=b"k")
+    with member(worker, kafka) as running:
+        wait_committed(kafka, 6, partition=1)
+        assert running.end() == 0
+    assert sorted(done) == ["a", "b", "c"]
+    assert sorted(dead_letters(kafka, partitions=2)) == [(b"bad", 1), (b"bad", 3), (b"bad", 4)]
+    assert metric("recado_worker_records_total", topic="orders", outcome="dead") == before + 3
+    letter = kafka.logs[TopicPartition(f"dlq.{GROUP}.orders", 1)][0]  # the partition that it had
+    assert letter is not None
+    history = history_of(letter)
+    assert history is not None
+    assert (history.attempts, len(history.failures), letter.key()) == (3, 3, b"k")
+
+
+def test_a_dead_letter_is_done_only_when_kafka_has_it():
+    kafka, worker = MemoryKafka({"orders": 1, "dlq.group.orders": 1}), Worker()
+    real, go = kafka.outlet, threading.Event()
+
+    def outlet():
+        made = real()
+        send = made.producer.send
+        made.producer.send = lambda delivery: threading.Thread(target=lambda: go.wait(20) and send(delivery)).start()
+        return made
+
+    kafka.outlet = outlet
+
+    @worker.handler("orders")
+    def handle(record: Record):
+        raise Reject("no")
+
+    kafka.send("orders", "x")
+    with member(worker, kafka):
+        eventually(lambda: metric("recado_worker_failed_attempts_total", topic="orders", error="Reject") > 0)
+        time.sleep(0.3)
+        assert committed(kafka) in (None, 0)
+        go.set()
         wait_committed(kafka, 1)
-        eventually(lambda: metric("recado_worker_stopped_partitions", topic="orders") == 1)
-    assert got == [{"a": 1}]
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
@@ -240,11 +311,10 @@ def test_whatever_a_handler_raises_is_no_success(error):
         raise error
 
     kafka.send("orders", "x")
-    with member(worker, kafka) as running:
-        eventually(lambda: metric("recado_worker_stopped_partitions", topic="orders") == 1)
-        running.end()
+    with member(worker, kafka):
+        wait_committed(kafka, 1)
     assert failed.is_set()
-    assert committed(kafka) in (None, 0)
+    assert dead_letters(kafka) == [(b"x", 0)]
 
 
 def test_a_cancelled_async_handler_is_no_success():
@@ -278,8 +348,8 @@ def test_retry_with_a_delay_and_per_exception_class():
 
     kafka.send("orders", "retry", "down", "wrong", key=b"k")
     with member(worker, kafka):
-        wait_committed(kafka, 2)
-        eventually(lambda: metric("recado_worker_stopped_partitions", topic="orders") == 1)
+        wait_committed(kafka, 3)
+    assert dead_letters(kafka) == [(b"wrong", 2)]
     assert tries == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (2, 1)]
 
 
@@ -492,7 +562,7 @@ def test_batches():
     assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
-def test_a_failing_batch_is_tried_again_as_a_whole_and_an_undecodable_record_stops_right_there():
+def test_a_failing_batch_is_tried_again_as_a_whole_and_only_an_undecodable_record_of_it_is_dead():
     kafka, worker, batches = MemoryKafka({"orders": 1}), Worker(), []
 
     @worker.handler("orders", batch=(3, 0.05), retry=AT_ONCE)
@@ -503,9 +573,23 @@ def test_a_failing_batch_is_tried_again_as_a_whole_and_an_undecodable_record_sto
 
     kafka.send("orders", "{}", "{}", "{}", "{}", "not json", "{}")
     with member(worker, kafka):
-        wait_committed(kafka, 4)
-        eventually(lambda: metric("recado_worker_stopped_partitions", topic="orders") == 1)
-    assert batches == [3, 3, 1]
+        wait_committed(kafka, 6)
+    assert batches == [3, 3, 1, 1]
+    assert dead_letters(kafka) == [(b"not json", 4)]
+
+
+def test_a_batch_that_fails_for_good_becomes_as_many_dead_letters():
+    kafka, worker = MemoryKafka({"orders": 1}), Worker()
+
+    @worker.handler("orders", batch=(3, 0.05), retry=AT_ONCE)
+    def handle(records: list[Record]):
+        if records[0].offset == 0:
+            raise ValueError("no good")
+
+    kafka.send("orders", *"abcdef")
+    with member(worker, kafka):
+        wait_committed(kafka, 6)
+    assert dead_letters(kafka) == [(b"a", 0), (b"b", 1), (b"c", 2)]
 
 
 def test_patterns_take_topics_that_come_later():
@@ -542,7 +626,7 @@ def ready(port: int) -> tuple[int, dict]:
 
 
 def test_the_health_port_tells_why_it_is_not_ready():
-    kafka, worker, began, go = MemoryKafka({"orders": 1}), Worker(), threading.Event(), threading.Event()
+    kafka, worker, began, go = NoDeadLetters({"orders": 1}), Worker(), threading.Event(), threading.Event()
 
     @worker.handler("orders")
     def handle(record: Record):
@@ -576,7 +660,7 @@ def test_the_health_port_tells_why_it_is_not_ready():
             assert (reason["code"], reason["topic"], reason["partition"], reason["offset"]) == (
                 "partition-stopped", "orders", 0, 0,
             )  # fmt: skip
-            assert "wrong customer" in reason["error"]
+            assert "its dead letter was refused" in reason["error"]
 
 
 def test_a_taken_health_port_gives_way_to_the_next_free_one():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recado import Backoff, Reject, Retry
 from recado.errors import HandlerError, Undecodable
-from recado.outcomes import RetryAfter, Stopped
+from recado.outcomes import Dead, RetryAfter
 from recado.outcomes.backoff import RetryPolicy
 from recado.outcomes.decide import decide
 
@@ -42,29 +42,29 @@ def test_an_exception_is_retried_until_the_attempts_are_used_up():
     backoff = Backoff(first_s=1, jitter=0, attempts=3)
     assert outcome(KeyError("x"), 1, backoff) == RetryAfter(1)
     assert outcome(KeyError("x"), 2, backoff) == RetryAfter(2)
-    assert outcome(KeyError("x"), 3, backoff) == Stopped("attempt 3 of 3 failed: KeyError: 'x'")
+    assert outcome(KeyError("x"), 3, backoff) == Dead("attempt 3 of 3 failed: KeyError: 'x'")
 
 
 def test_retry_uses_its_own_delay_but_counts():
     assert outcome(Retry(delay_s=7), 1) == RetryAfter(7)
     assert outcome(Retry(), 1, Backoff(first_s=2, jitter=0)) == RetryAfter(2)
-    assert isinstance(outcome(Retry(delay_s=7), 6), Stopped)
+    assert isinstance(outcome(Retry(delay_s=7), 6), Dead)
 
 
 def test_reject_and_undecodable_are_never_retried():
-    assert outcome(Reject("no such customer")) == Stopped("rejected: no such customer")
-    assert outcome(Undecodable("not JSON")) == Stopped("undecodable: not JSON")
+    assert outcome(Reject("no such customer")) == Dead("rejected: no such customer")
+    assert outcome(Undecodable("not JSON")) == Dead("undecodable: not JSON")
 
 
 def test_the_most_specific_class_decides():
     retry = {OSError: Backoff(first_s=9, jitter=0), ConnectionError: None}
-    assert isinstance(outcome(ConnectionResetError(), 1, retry), Stopped)
+    assert isinstance(outcome(ConnectionResetError(), 1, retry), Dead)
     assert outcome(FileNotFoundError(), 1, retry) == RetryAfter(9)
     assert outcome(ValueError(), 1, retry) == RetryAfter(1)
 
 
 def test_no_retry():
-    assert outcome(ValueError("x"), 1, None) == Stopped("ValueError: x is not retried")
+    assert outcome(ValueError("x"), 1, None) == Dead("ValueError: x is not retried")
 
 
 @pytest.mark.parametrize("wrong", [3, {"ValueError": None}, {ValueError: 3}, {3: None}])

@@ -189,7 +189,7 @@ def test_a_stop_waits_for_what_was_sent_and_names_what_is_not_confirmed(capfd):
         running.worker.stop()
         running.worker.stop()
         assert running.join() == 3
-    assert "Kafka has not confirmed what its handler sent" in capfd.readouterr().err
+    assert "Kafka has not confirmed what was sent for it" in capfd.readouterr().err
 
 
 def worker_that_sends() -> Worker:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from recado.kafka.delivery import Delivery
 from recado.record import TopicPartition
 
-__all__ = ["Clients", "Committed", "Consumer", "Link", "Message", "PartitionListener", "Producer", "Topics"]
+__all__ = ["Clients", "Committed", "Consumer", "Link", "Message", "Outlet", "PartitionListener", "Producer", "Topics"]
 
 
 class Producer(Protocol):
@@ -186,3 +186,12 @@ class Clients(Protocol):
 
     def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Let Kafka delete the records below these offsets, in its own time. Never blocks, never raises."""
+
+
+class Outlet(NamedTuple):
+    """What a worker needs of a cluster to send, and to make the topics of its group."""
+
+    #: Never gives a record up: its reports are good, or say that Kafka refused the record.
+    producer: Producer
+    topics: Topics
+    clients: Clients

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from recado.clock import wall_clock_ms
 from recado.errors import DeliveryFailed, UnknownTopic
-from recado.kafka.abstract import Committed, Message
+from recado.kafka.abstract import Committed, Message, Outlet
 from recado.kafka.delivery import Position
 from recado.kafka.memory_group import MemoryConsumer, MemoryGroup
 from recado.kafka.memory_producer import MemoryProducer
@@ -177,6 +177,10 @@ class MemoryKafka:
     def consumer(self, group: str) -> MemoryConsumer:
         """A member of a group (the contract is ``abstract.Consumer``)."""
         return MemoryConsumer(self, self.group(group))
+
+    def outlet(self) -> Outlet:
+        """What a worker sends through."""
+        return Outlet(self.producer(), self.topics(), self)
 
     def group(self, name: str) -> MemoryGroup:
         """The group of this name; it is there from the first question on, as in Kafka."""

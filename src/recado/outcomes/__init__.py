@@ -7,7 +7,7 @@ stand in the ``delay_`` files: ``delay.py`` decides when a delayed record moves 
 from __future__ import annotations
 
 from recado.outcomes.backoff import Backoff
-from recado.outcomes.outcome import Done, Outcome, RetryAfter, Stopped
+from recado.outcomes.outcome import Dead, Done, Outcome, RetryAfter, Stopped
 from recado.outcomes.signals import Reject, Retry
 
-__all__ = ["Backoff", "Done", "Outcome", "Reject", "Retry", "RetryAfter", "Stopped"]
+__all__ = ["Backoff", "Dead", "Done", "Outcome", "Reject", "Retry", "RetryAfter", "Stopped"]

@@ -26,7 +26,7 @@ __all__ = ["FAMILIES", "HEADER_FAILURE", "Cause", "cause_of", "dead_letter"]
 HEADER_FAILURE = "recado-failure"
 
 #: How much of a stack a dead letter carries, in characters: the end, where the error is.
-MAX_STACK = 8_000
+MAX_STACK = 4_000
 
 #: How much of an error's message, in characters.
 MAX_MESSAGE = 1_000

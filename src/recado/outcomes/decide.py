@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from recado.errors import HandlerError, Undecodable
 from recado.outcomes.backoff import RetryPolicy
-from recado.outcomes.outcome import RetryAfter, Stopped
+from recado.outcomes.outcome import Dead, RetryAfter, Stopped
 from recado.outcomes.signals import Reject, Retry
 
-__all__ = ["decide"]
+__all__ = ["decide", "describe"]
 
 
-def decide(error: BaseException, *, attempt: int, policy: RetryPolicy, chance: float) -> RetryAfter | Stopped:
+def decide(error: BaseException, *, attempt: int, policy: RetryPolicy, chance: float) -> RetryAfter | Dead | Stopped:
     """Decide about the record whose ``attempt`` (1 is the first) ended in ``error``.
 
     ``chance``, from 0 to 1, places the delay within the Backoff's jitter.
     """
     if isinstance(error, Reject):
-        return Stopped(f"rejected: {error}")
+        return Dead(f"rejected: {error}")
     if isinstance(error, Undecodable):
-        return Stopped(f"undecodable: {error}")
+        return Dead(f"undecodable: {error}")
     if isinstance(error, HandlerError):
         return Stopped(f"the handler is wrong: {error}")
     backoff = policy.backoff(error)
     if backoff is None:
-        return Stopped(f"{describe(error)} is not retried")
+        return Dead(f"{describe(error)} is not retried")
     if attempt >= backoff.attempts:
-        return Stopped(f"attempt {attempt} of {backoff.attempts} failed: {describe(error)}")
+        return Dead(f"attempt {attempt} of {backoff.attempts} failed: {describe(error)}")
     if isinstance(error, Retry) and error.delay_s is not None:
         return RetryAfter(error.delay_s)
     return RetryAfter(backoff.delay_s(attempt, chance))

@@ -9,7 +9,7 @@ import msgspec
 from recado.kafka.abstract import Message
 from recado.outcomes.decide import describe
 
-__all__ = ["HEADER_HISTORY", "Failure", "History", "began", "failed", "header_of", "history_of"]
+__all__ = ["HEADER_HISTORY", "Failure", "History", "began", "failed", "failure_of", "header_of", "history_of"]
 
 #: Header of a record in a retry topic or among dead letters: a ``History`` as JSON.
 HEADER_HISTORY = "recado-history"
@@ -72,15 +72,19 @@ def began(message: Message, group: str) -> History:
     return History(group, message.topic(), message.partition(), message.offset(), timestamp_ms if kind else -1)
 
 
-def failed(history: History, error: BaseException, now_ms: int, *, due_ms: int = 0) -> History:
-    """The history with one more failed attempt, and when the next is due (0: never)."""
-    failure = Failure(now_ms, describe(error)[:MAX_ERROR])
+def failure_of(error: BaseException, now_ms: int) -> Failure:
+    """What is told of a failed attempt."""
+    return Failure(now_ms, describe(error)[:MAX_ERROR])
+
+
+def failed(history: History, *failures: Failure, due_ms: int = 0) -> History:
+    """The history with one or more failed attempts, oldest first, and when the next is due (0: never)."""
     return msgspec.structs.replace(
         history,
-        attempts=history.attempts + 1,
-        first_failure_ms=history.first_failure_ms or now_ms,
-        last_failure_ms=now_ms,
-        failures=(*history.failures, failure)[-MAX_FAILURES:],
+        attempts=history.attempts + len(failures),
+        first_failure_ms=history.first_failure_ms or failures[0].at_ms,
+        last_failure_ms=failures[-1].at_ms,
+        failures=(*history.failures, *failures)[-MAX_FAILURES:],
         due_ms=due_ms,
     )
 

@@ -1,4 +1,4 @@
-"""The three ends of an attempt."""
+"""The ends of an attempt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from recado.record import Record
 
-__all__ = ["Done", "Outcome", "RetryAfter", "Stopped"]
+__all__ = ["Dead", "Done", "Outcome", "RetryAfter", "Stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,17 @@ class RetryAfter:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """There is no further attempt: the partition waits at this record, which stays in Kafka uncommitted."""
+class Dead:
+    """There is no further attempt: the record goes to the dead letters of its group."""
 
     reason: str
 
 
-Outcome = Done | RetryAfter | Stopped
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The handler itself is wrong: the partition waits at this record, which stays in Kafka uncommitted."""
+
+    reason: str
+
+
+Outcome = Done | RetryAfter | Dead | Stopped

@@ -81,7 +81,9 @@ DELAY_UNREADABLE = Tally("recado_delay_unreadable_total", "Foreign records in a 
 DELAY_HELD = Gauge("recado_delay_held_records", "Delayed records in this process's memory.")
 
 WORKER_RECORDS = Counter(
-    "recado_worker_records_total", "Records by outcome: done, or stopped (its partition waits).", ["topic", "outcome"]
+    "recado_worker_records_total",
+    "Records by outcome: done, dead, or stopped (its partition waits).",
+    ["topic", "outcome"],
 )
 WORKER_ATTEMPTS = Counter("recado_worker_failed_attempts_total", "Attempts that failed.", ["topic", "error"])
 WORKER_SECONDS = Histogram(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recado.kafka.abstract import Consumer, Producer
+from recado.kafka.abstract import Consumer, Outlet
 from recado.settings import Settings
 from recado.worker.commits import Commits
 from recado.worker.crew import Crew
 from recado.worker.delays import Delays
 from recado.worker.drain import Drain, Remaining
+from recado.worker.exit_topics import ExitTopics
+from recado.worker.exits import Exits
 from recado.worker.flow import Flow
 from recado.worker.handlers import Handlers
 from recado.worker.health import Reason
@@ -45,6 +48,7 @@ class Engine:
     pulse: Pulse
     oldest: Oldest
     outbound: Outbound
+    exits: Exits
 
     def run(self) -> list[Remaining]:
         """Work until a stop is requested, then drain, whatever ended the work; return what remains undone."""
@@ -56,6 +60,7 @@ class Engine:
         finally:
             self.pulse.stop()
             remaining = self.drain.run()
+            self.exits.close()
             self.outbound.close()
         return remaining
 
@@ -92,7 +97,8 @@ def assemble(
     settings: Settings,
     group: str,
     consumer: Consumer,
-    producer: Callable[[], Producer],
+    outlet: Callable[[], Outlet],
+    dead_letter_headers: str,
     stop: StopRequest,
     chance: Callable[[], float],
 ) -> Engine:
@@ -100,9 +106,21 @@ def assemble(
     clock, delays = time.monotonic, Delays()
     runners, returned, tray = crew
     holdings = Holdings(group=group, runners=runners, find=_finder(handlers, settings.topic, runners))
-    outbound = Outbound(tray=tray, connect=producer, clock=clock)
+    outlet = functools.cache(outlet)
+    outbound = Outbound(tray=tray, connect=lambda: outlet().producer, clock=clock)
+    exits = Exits(
+        outbound=outbound,
+        topics=ExitTopics(outlet=outlet, max_record_bytes=settings.max_record_bytes),
+        family=dead_letter_headers,
+    )
     settlement = Settlement(
-        holdings=holdings, returned=returned, delays=delays, outbound=outbound, clock=clock, chance=chance
+        holdings=holdings,
+        returned=returned,
+        delays=delays,
+        outbound=outbound,
+        exits=exits,
+        clock=clock,
+        chance=chance,
     )
     commits = Commits(consumer=consumer, holdings=holdings, clock=clock)
     flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
@@ -138,7 +156,7 @@ def assemble(
         drain_s=settings.drain_s,
     )
     topics = handlers.subscription(settings.topic)
-    return Engine(topics, consumer, holdings, loop, drain, pulse, oldest, outbound)
+    return Engine(topics, consumer, holdings, loop, drain, pulse, oldest, outbound, exits)
 
 
 def _finder(handlers: Handlers, default_topic: str, runners: Sequence[Runner]) -> Callable[[str], Runner | None]:

@@ -135,7 +135,7 @@ class Drain:
         for epoch in self._holdings.snapshot():
             if unconfirmed := self._settlement.unconfirmed(epoch):
                 remaining.append(
-                    Remaining(*epoch.where, unconfirmed[0], "Kafka has not confirmed what its handler sent")
+                    Remaining(*epoch.where, unconfirmed[0], "Kafka has not confirmed what was sent for it")
                 )
             if (stop := epoch.stop) is not None:
                 remaining.append(Remaining(*epoch.where, stop.offset, f"its partition stands still: {stop.reason}"))

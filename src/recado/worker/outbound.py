@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import structlog
 
-from recado.errors import Backpressure, DeliveryUnknown, KafkaUnreachable, RecadoError
+from recado.errors import Backpressure, DeliveryUnknown, KafkaUnreachable, RecadoError, RecordTooLarge
 from recado.kafka.abstract import Producer
 from recado.kafka.delivery import Delivery, Fate
 from recado.kafka.quiet import Seldom
@@ -85,11 +85,25 @@ class Outbound:
             epoch = flight.epoch
             if epoch.fenced:
                 continue  # the next owner handles these records, and sends
-            stay = self._stays.setdefault(epoch, _Stay())
-            stay.flying.add(flight)
-            stay.uncounted.update(dict.fromkeys(flight.offsets, flight))
-            self._count(flight.records, 1)
-            self._send(flight, flight.records)
+            self.expect(flight).uncounted.update(dict.fromkeys(flight.offsets, flight))
+            self.send(flight)
+
+    def expect(self, flight: Flight) -> _Stay:
+        """Let a flight's offsets wait for ``send``, which comes later, or for ``refuse``."""
+        stay = self._stays.setdefault(flight.epoch, _Stay())
+        stay.flying.add(flight)
+        return stay
+
+    def send(self, flight: Flight) -> None:
+        """Send an expected flight."""
+        self._count(flight.records, 1)
+        self._send(flight, flight.records)
+
+    def refuse(self, flight: Flight, topic: str, error: RecadoError) -> None:
+        """An expected flight cannot be sent: its offsets are not done."""
+        self._landed(flight)
+        if not flight.epoch.fenced:
+            self._refused.append(Refused(flight, topic, error))
 
     def concerns(self, epoch: Epoch) -> bool:
         """Whether handlers of this epoch have sent something up to now (ask after the look at how far they are)."""
@@ -111,9 +125,8 @@ class Outbound:
     def settle(self) -> list[Refused]:
         """Send what waits for it, and note what Kafka said: only now are offsets done whose handlers sent."""
         self.take()
-        if self._producer is None:
-            return []
-        self._producer.serve()
+        if self._producer is not None:
+            self._producer.serve()
         while self._reported:
             delivery = self._reported.popleft()
             self._settle(self._flying.pop(delivery), delivery)
@@ -121,6 +134,8 @@ class Outbound:
         while self._again and self._again[0][0] <= now:
             _, _, flight, records = heapq.heappop(self._again)
             self._send(flight, records)
+        if not self._stays:
+            return []
         for epoch, stay in list(self._stays.items()):
             if epoch.fenced or not (stay.flying or stay.uncounted):
                 del self._stays[epoch]
@@ -159,20 +174,23 @@ class Outbound:
                 again.append(record)
                 self._say(record.topic, fate)
             elif isinstance(fate, RecadoError):
-                self._landed(flight)
-                if not epoch.fenced:
-                    self._refused.append(Refused(flight, record.topic, fate))
+                self._count(flight.records, -1)
+                if isinstance(fate, RecordTooLarge) and flight.trimmed is not None:
+                    flight.records, flight.trimmed = [flight.trimmed()], None
+                    self.send(flight)
+                else:
+                    self.refuse(flight, record.topic, fate)
                 return
         for topic, count in _topics_of(delivery.records, delivery.fates).items():
             WORKER_SENT.labels(topic).inc(count)
         if again and not epoch.fenced:
             heapq.heappush(self._again, (self._clock() + AGAIN_S, next(self._numbers), flight, again))
             return
+        self._count(flight.records, -1)
         self._landed(flight)
         self._delivered(flight)
 
     def _landed(self, flight: Flight) -> None:
-        self._count(flight.records, -1)
         if flight.epoch in self._stays:
             self._stays[flight.epoch].flying.discard(flight)
 
@@ -185,7 +203,7 @@ class Outbound:
             WORKER_LATE.labels(epoch.topic).inc(len(flight.counted))
             return
         epoch.tracker.done(flight.counted)
-        WORKER_RECORDS.labels(epoch.topic, "done").inc(len(flight.counted))
+        WORKER_RECORDS.labels(epoch.topic, flight.outcome).inc(len(flight.counted))
 
     def _count(self, records: list[Outgoing], sign: int) -> None:
         self._records += sign * len(records)

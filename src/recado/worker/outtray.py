@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from recado.kafka.abstract import Message
 from recado.record import Outgoing, Record, Sent
@@ -17,7 +17,7 @@ __all__ = ["Flight", "Outtray"]
 class Flight:
     """The records that one call of a handler sends, and the offsets of those that it was given for."""
 
-    __slots__ = ("attempt", "counted", "epoch", "is_delivered", "offsets", "records")
+    __slots__ = ("attempt", "counted", "epoch", "is_delivered", "offsets", "outcome", "records", "trimmed")
 
     def __init__(self, epoch: Epoch, offsets: list[int], attempt: int, records: list[Outgoing]) -> None:
         self.epoch = epoch
@@ -27,6 +27,10 @@ class Flight:
         #: The offsets that the loop has seen handled, and that wait for the delivery.
         self.counted: list[int] = []
         self.is_delivered = False
+        #: What the records of these offsets are when it is delivered.
+        self.outcome = "done"
+        #: Makes a smaller record to send instead, should this one be too large; None where there is none.
+        self.trimmed: Callable[[], Outgoing] | None = None
 
 
 class Outtray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recado.kafka.abstract import Message
+from recado.outcomes.history import Failure
 from recado.worker.epoch import Epoch
 
 __all__ = ["Run"]
@@ -20,6 +21,7 @@ class Run:
         "attempt",
         "epoch",
         "error",
+        "failures",
         "following",
         "following_epoch",
         "halt",
@@ -46,6 +48,8 @@ class Run:
         self.attempt = 1
         #: Why the record at ``at`` failed; set by the handling thread when it gives the run back.
         self.error: BaseException | None = None
+        #: Its failed attempts here, oldest first (loop thread).
+        self.failures: list[Failure] = []
         #: Whether the records are all that was delivered from the first to the last: they can be settled in one go.
         self.in_offset_order = in_offset_order
         #: Asks the handling thread to stop before its next record.

@@ -7,13 +7,19 @@ from collections.abc import Callable, Collection
 
 import structlog
 
+from recado.clock import wall_clock_ms
+from recado.errors import Undecodable
 from recado.kafka.abstract import Message
+from recado.outcomes.dead_letter import cause_of
 from recado.outcomes.decide import decide, describe
-from recado.outcomes.outcome import RetryAfter, Stopped
+from recado.outcomes.group_topics import dead_letter_topic
+from recado.outcomes.history import began, failed, failure_of, history_of
+from recado.outcomes.outcome import Dead, RetryAfter, Stopped
 from recado.outcomes.signals import Reject, Retry
 from recado.telemetry.metrics import WORKER_ATTEMPTS, WORKER_LATE, WORKER_RECORDS, WORKER_SECONDS
 from recado.worker.delays import Delays
 from recado.worker.epoch import Epoch, Stop
+from recado.worker.exits import Exits
 from recado.worker.holdings import Holdings
 from recado.worker.outbound import Outbound, Refused
 from recado.worker.run import Run
@@ -42,6 +48,7 @@ class Settlement:
         returned: deque[Run],
         delays: Delays,
         outbound: Outbound,
+        exits: Exits,
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -49,12 +56,14 @@ class Settlement:
         self._returned = returned
         self._delays = delays
         self._outbound = outbound
+        self._exits = exits
         self._clock = clock
         self._chance = chance
         self._look_at = 0.0
 
     def settle(self) -> None:
         """Count what is done, and decide about what failed; now and then look at runs that still execute, too."""
+        self._exits.settle()
         for refused in self._outbound.settle():
             self._stop_sender(refused)
         now = self._clock()
@@ -132,6 +141,7 @@ class Settlement:
         epoch, runner = run.epoch, self._holdings.runner(run.epoch.topic)
         assert error is not None
         outcome = decide(error, attempt=run.attempt, policy=runner.handler.policy, chance=self._chance())
+        run.failures = [*(run.failures if run.attempt > 1 else ()), failure_of(error, wall_clock_ms())]
         WORKER_ATTEMPTS.labels(epoch.topic, type(error).__name__).inc()
         self._say(run, error, outcome)
         if isinstance(outcome, RetryAfter) and not epoch.closed:
@@ -139,16 +149,39 @@ class Settlement:
             runner.lanes.set_aside(run)
             self._delays.push(run, self._clock() + outcome.delay_s)
             return
+        if isinstance(outcome, Dead) and not epoch.fenced:
+            self._bury(run, error, outcome.reason)
+            return
         if isinstance(outcome, Stopped) and not epoch.closed:
             message = run.messages[run.at]
             stop = Stop(message.offset(), run.attempt, outcome.reason)
             self._stop(epoch, stop, key=_shown(message.key()), error=describe(error), remedy=REMEDY)
         runner.lanes.finish(run)
 
+    def _bury(self, run: Run, error: BaseException, reason: str) -> None:
+        """The record becomes a dead letter, a batch as many; what follows goes on."""
+        epoch, runner = run.epoch, self._holdings.runner(run.epoch.topic)
+        many = runner.handler.batch is not None and not isinstance(error, Undecodable)
+        leaving = run.messages[run.at :] if many else [run.messages[run.at]]
+        cause = cause_of(error, reason)
+        for message in leaving:
+            history = failed(history_of(message) or began(message, epoch.group), *run.failures)
+            self._exits.bury(epoch, message, history, cause)
+            epoch.held_bytes -= len(message)
+        run.at = run.settled = run.at + len(leaving)
+        run.attempt = 1
+        if run.at == len(run.messages) or epoch.closed:
+            runner.lanes.finish(run)
+        elif runner.handler.batch is not None:
+            runner.put(run)
+        else:
+            runner.lanes.turn(run)
+
     def _stop_sender(self, refused: Refused) -> None:
         flight, topic, error = refused
         if not flight.epoch.closed:
-            reason = f"what its handler sent to topic {topic} was refused"
+            what = "its dead letter" if flight.outcome == "dead" else "what its handler sent"
+            reason = f"{what} was refused by topic {topic}"
             stop = Stop(flight.offsets[0], flight.attempt, f"{reason}: {describe(error)}")
             self._stop(flight.epoch, stop, error=describe(error), remedy=f"let Kafka take it, or {REMEDY}")
 
@@ -166,7 +199,7 @@ class Settlement:
             **facts,
         )
 
-    def _say(self, run: Run, error: BaseException, outcome: RetryAfter | Stopped) -> None:
+    def _say(self, run: Run, error: BaseException, outcome: RetryAfter | Dead | Stopped) -> None:
         epoch, message = run.epoch, run.messages[run.at]
         facts = {
             "topic": epoch.topic,
@@ -178,6 +211,8 @@ class Settlement:
         }
         if isinstance(outcome, RetryAfter):
             facts["retry_in_s"] = round(outcome.delay_s, 3)
+        elif isinstance(outcome, Dead):
+            facts["dead_letter"] = dead_letter_topic(epoch.group, epoch.topic)
         if isinstance(error, (Retry, Reject)):
             log.info("retry asked for" if isinstance(error, Retry) else "record rejected", **facts)
         else:

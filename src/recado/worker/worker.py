@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 import structlog
 
 from recado.errors import ConfigurationError, HandlerError, RecadoError
-from recado.kafka.abstract import Consumer, Producer
-from recado.kafka.config import consumer_config, patient_config
+from recado.kafka.abstract import Consumer, Outlet
+from recado.kafka.cluster import connect_outlet
+from recado.kafka.config import consumer_config
 from recado.kafka.consumer import KafkaConsumer
-from recado.kafka.producer import KafkaProducer
 from recado.outcomes.backoff import Backoff
+from recado.outcomes.dead_letter import FAMILIES
 from recado.outcomes.outcome import Outcome
 from recado.record import Record
 from recado.settings import Settings, from_process
@@ -41,8 +42,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 ConsumerFactory = Callable[[Settings, str], Consumer]
 
 
-#: Likewise: settings → a producer that never gives a record up. Called once, when a handler first sends.
-ProducerFactory = Callable[[Settings], Producer]
+#: Likewise: settings → what it sends through. Called once, when there is something to send.
+OutletFactory = Callable[[Settings], Outlet]
 
 
 def kafka_consumer(settings: Settings, group: str) -> Consumer:
@@ -50,18 +51,20 @@ def kafka_consumer(settings: Settings, group: str) -> Consumer:
     return KafkaConsumer(consumer_config(settings, group))
 
 
-def kafka_producer(settings: Settings) -> Producer:
-    """A patient producer on the cluster that the settings name."""
-    return KafkaProducer(patient_config(settings))
-
-
 class Worker:
     """Runs handlers for the records of topics, and commits only what is done.
 
     ``group`` and ``settings`` default to those of the process (environment, ``recado.toml``), read when it runs.
+    ``dead_letter_headers`` says whose names a dead letter's headers have: ``kafka``, ``connect`` or ``spring``.
     """
 
-    def __init__(self, group: str | None = None, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self, group: str | None = None, *, settings: Settings | None = None, dead_letter_headers: str = "kafka"
+    ) -> None:
+        if dead_letter_headers not in FAMILIES:
+            rule = f"it must be one of {', '.join(FAMILIES)}"
+            raise ConfigurationError(f"Worker(dead_letter_headers={dead_letter_headers!r}): {rule}.")
+        self._dead_letter_headers = dead_letter_headers
         self._group = group
         self._settings = settings
         self._stop = StopRequest()
@@ -109,7 +112,7 @@ class Worker:
         *,
         settings: Settings | None = None,
         consumer: ConsumerFactory = kafka_consumer,
-        producer: ProducerFactory = kafka_producer,
+        outlet: OutletFactory = connect_outlet,
     ) -> None:
         """Work until SIGTERM, SIGINT or ``stop``; then finish what executes, commit and return.
 
@@ -120,7 +123,7 @@ class Worker:
         try:
             settings = settings or self._settings or from_process().settings
             logs.set_up(format=settings.log_format, level=settings.log_level)
-            remaining = self._work(settings, consumer, producer)
+            remaining = self._work(settings, consumer, outlet)
         except RecadoError as error:
             log.error("worker cannot run", error=str(error), code=error.code)
             raise SystemExit(2) from error
@@ -150,7 +153,7 @@ class Worker:
             raise HandlerError(f"{handler.name} takes one record at a time.")
         return try_once(handler, records, run_coroutine=asyncio.run)
 
-    def _work(self, settings: Settings, consumer: ConsumerFactory, producer: ProducerFactory) -> list[Remaining]:
+    def _work(self, settings: Settings, consumer: ConsumerFactory, outlet: OutletFactory) -> list[Remaining]:
         if not self.handlers.all:
             raise ConfigurationError("This worker has no handler; declare one with @worker.handler('topic').")
         group = self._group or settings.group
@@ -161,7 +164,8 @@ class Worker:
             settings=settings,
             group=group,
             consumer=consumer(settings, group),
-            producer=partial(producer, settings),
+            outlet=partial(outlet, settings),
+            dead_letter_headers=self._dead_letter_headers,
             stop=self._stop,
             chance=random.random,
         )
