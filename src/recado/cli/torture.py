@@ -11,7 +11,7 @@ from types import FrameType
 
 import click
 
-from recado.cli import table
+from recado.cli import table, torture_worker
 from recado.cli.options import load_settings
 from recado.cli.progress import KafkaProgress
 from recado.cli.status_line import StatusLine
@@ -32,8 +32,8 @@ _KINDS = "\n".join(f"      {kind.name:<16} {kind.says}" for kind in FAULTS.value
 def torture() -> None:
     """Kill, stop and restart everything under load, then look whether anything was lost.
 
-    It starts a Kafka and gateways of its own, on free ports and in a folder of its own, and ends them: a Kafka
-    that you run is not touched.
+    It starts a Kafka and gateways or workers of its own, on free ports and in a folder of its own, and ends them: a
+    Kafka that you run is not touched.
     """
 
 
@@ -111,6 +111,10 @@ def gateway(
     else:
         _show(report)
     return 0 if report.judgement.passed else FAILED
+
+
+torture.add_command(torture_worker.worker)
+torture.add_command(torture_worker.member)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
+from recado.embedded import EmbeddedKafka
 from recado.torture.plan import Fault
 from recado.torture.programs import Gateway
 from recado.torture.stage import Stage
 
-__all__ = ["inflict"]
+__all__ = ["BROKER_FAULTS", "Brokers", "Hold", "inflict"]
+
+
+class Brokers(Protocol):
+    """What the faults of brokers strike."""
+
+    @property
+    def kafka(self) -> EmbeddedKafka: ...
+
+    @property
+    def brokers(self) -> int: ...
+
 
 #: Blocks for so many seconds, and shows a person what goes on meanwhile.
 Hold = Callable[[float], None]
@@ -23,13 +36,13 @@ def inflict(fault: Fault, stage: Stage, hold: Hold) -> None:
     _FAULTS[fault.kind](fault, stage, hold)
 
 
-def _kill_broker(fault: Fault, stage: Stage, hold: Hold) -> None:
+def _kill_broker(fault: Fault, stage: Brokers, hold: Hold) -> None:
     stage.kafka.kill(fault.target)
     hold(fault.lasts_s)
     stage.kafka.restart_broker(fault.target)
 
 
-def _stop_broker(fault: Fault, stage: Stage, hold: Hold) -> None:
+def _stop_broker(fault: Fault, stage: Brokers, hold: Hold) -> None:
     stage.kafka.pause(fault.target)
     try:
         hold(fault.lasts_s)
@@ -38,12 +51,12 @@ def _stop_broker(fault: Fault, stage: Stage, hold: Hold) -> None:
     stage.kafka.start()
 
 
-def _restart_broker(fault: Fault, stage: Stage, hold: Hold) -> None:
+def _restart_broker(fault: Fault, stage: Brokers, hold: Hold) -> None:
     stage.kafka.restart_broker(fault.target)
     hold(fault.lasts_s)
 
 
-def _roll_brokers(fault: Fault, stage: Stage, hold: Hold) -> None:
+def _roll_brokers(fault: Fault, stage: Brokers, hold: Hold) -> None:
     for broker in range(1, stage.brokers + 1):
         stage.kafka.kill(broker)
         hold(fault.lasts_s / stage.brokers)
@@ -125,11 +138,16 @@ def _kill_all_brokers(stage: Stage) -> None:
         stage.kafka.kill(broker)
 
 
-_FAULTS: dict[str, Callable[[Fault, Stage, Hold], None]] = {
+#: The faults that strike brokers alone.
+BROKER_FAULTS: dict[str, Callable[[Fault, Brokers, Hold], None]] = {
     "kill-broker": _kill_broker,
     "stop-broker": _stop_broker,
     "restart-broker": _restart_broker,
     "roll-brokers": _roll_brokers,
+}
+
+_FAULTS: dict[str, Callable[[Fault, Stage, Hold], None]] = {
+    **BROKER_FAULTS,
     "unmet-isr": _unmet_isr,
     "kill-gateway": _kill_gateway,
     "restart-gateway": _restart_gateway,

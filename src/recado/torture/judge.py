@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from recado.torture.history import Answered, Entry, Fate, Outage, Request, Sent
 
-__all__ = ["SLACK_S", "Check", "Ending", "Found", "Judgement", "judge"]
+__all__ = ["SLACK_S", "Check", "Ending", "Finding", "Found", "Judgement", "judge"]
 
 #: An answer may take this much longer than the wait that its request had, in seconds.
 SLACK_S = 1.0
@@ -68,7 +68,7 @@ class Judgement:
 
 
 @dataclass(slots=True)
-class _Finding:
+class Finding:
     """Collects the cases of one check."""
 
     name: str
@@ -129,24 +129,24 @@ def _name(request: Request, sent: Sent) -> str:
     return f"{sent.key} #{sent.number} (sent at {request.sent_s:.3f} s, status {request.status or 'none'})"
 
 
-def _something(requests: Sequence[Request]) -> _Finding:
+def _something(requests: Sequence[Request]) -> Finding:
     """A run in which nothing was taken proves nothing."""
-    finding = _Finding("put to the test", "something was answered 200 or 202")
+    finding = Finding("put to the test", "something was answered 200 or 202")
     taken = any(a.fate in (Fate.DELIVERED, Fate.ACCEPTED) for _, _, a in _pairs(requests))
     finding.look("" if taken else "nothing was answered 200 or 202")
     return finding
 
 
-def _lost(requests: Sequence[Request], places: _Places) -> _Finding:
-    finding = _Finding("lost", "everything answered 200 or 202 is in Kafka")
+def _lost(requests: Sequence[Request], places: _Places) -> Finding:
+    finding = Finding("lost", "everything answered 200 or 202 is in Kafka")
     for request, sent, answered in _pairs(requests):
         if answered.fate in (Fate.DELIVERED, Fate.ACCEPTED):
             finding.look("" if places.get(sent) else f"{_name(request, sent)}: id {answered.id} is nowhere")
     return finding
 
 
-def _positions(requests: Sequence[Request], places: _Places) -> _Finding:
-    finding = _Finding("wrong position", "a 200 tells the partition and offset where that id is")
+def _positions(requests: Sequence[Request], places: _Places) -> Finding:
+    finding = Finding("wrong position", "a 200 tells the partition and offset where that id is")
     for request, sent, answered in _pairs(requests):
         if answered.fate is not Fate.DELIVERED or not places.get(sent):
             continue
@@ -156,8 +156,8 @@ def _positions(requests: Sequence[Request], places: _Places) -> _Finding:
     return finding
 
 
-def _refused(requests: Sequence[Request], places: _Places) -> _Finding:
-    finding = _Finding("refused but there", "what was refused (4xx, 503) is not in Kafka")
+def _refused(requests: Sequence[Request], places: _Places) -> Finding:
+    finding = Finding("refused but there", "what was refused (4xx, 503) is not in Kafka")
     for request, sent, answered in _pairs(requests):
         if answered.fate is Fate.REFUSED:
             there = places.get(sent)
@@ -165,16 +165,16 @@ def _refused(requests: Sequence[Request], places: _Places) -> _Finding:
     return finding
 
 
-def _phantoms(requests: Sequence[Request], places: _Places) -> _Finding:
-    finding = _Finding("never sent", "every record in Kafka is one that was sent")
+def _phantoms(requests: Sequence[Request], places: _Places) -> Finding:
+    finding = Finding("never sent", "every record in Kafka is one that was sent")
     known = {sent for _, sent, _ in _pairs(requests)}
     for sent, found in places.items():
         finding.look("" if sent in known else f"{sent.key} #{sent.number} at {_where(found)} was never sent")
     return finding
 
 
-def _ids(requests: Sequence[Request], places: _Places) -> _Finding:
-    finding = _Finding("wrong id", "a record and its duplicates carry the one id that the answer told")
+def _ids(requests: Sequence[Request], places: _Places) -> Finding:
+    finding = Finding("wrong id", "a record and its duplicates carry the one id that the answer told")
     told = {sent: answered.id for _, sent, answered in _pairs(requests) if answered.id}
     owner: dict[str, Sent] = {}
     for sent, found in places.items():
@@ -188,9 +188,9 @@ def _ids(requests: Sequence[Request], places: _Places) -> _Finding:
     return finding
 
 
-def _order(requests: Sequence[Request], places: _Places) -> _Finding:
+def _order(requests: Sequence[Request], places: _Places) -> Finding:
     """Only what was answered 200 or 202 binds: the next of its key was sent after that answer."""
-    finding = _Finding("out of order", "what was answered before the next of its key was sent stands before it")
+    finding = Finding("out of order", "what was answered before the next of its key was sent stands before it")
     bound: dict[str, Found] = {}
     for request in sorted(requests, key=lambda request: request.sent_s):
         for sent in request.records:
@@ -215,8 +215,8 @@ def _order_problem(sent: Sent, found: Found, before: Found) -> str:
     return ""
 
 
-def _late(requests: Sequence[Request], outages: Mapping[int, Sequence[Outage]]) -> _Finding:
-    finding = _Finding("late", f"an answer comes within its wait + {SLACK_S:g} s, outages of its gateway not counted")
+def _late(requests: Sequence[Request], outages: Mapping[int, Sequence[Outage]]) -> Finding:
+    finding = Finding("late", f"an answer comes within its wait + {SLACK_S:g} s, outages of its gateway not counted")
     for request in requests:
         took_s = _took_s(request, outages)
         late = took_s > request.wait_s + SLACK_S
@@ -224,24 +224,24 @@ def _late(requests: Sequence[Request], outages: Mapping[int, Sequence[Outage]]) 
     return finding
 
 
-def _broken_off(requests: Sequence[Request], outages: Mapping[int, Sequence[Outage]]) -> _Finding:
-    finding = _Finding("broken off", "every request is answered, unless its gateway was out")
+def _broken_off(requests: Sequence[Request], outages: Mapping[int, Sequence[Outage]]) -> Finding:
+    finding = Finding("broken off", "every request is answered, unless its gateway was out")
     for request in requests:
         broken = request.status == 0 and not any(_overlap_s(request, outage) for outage in outages[request.gateway])
         finding.look(f"{_name(request, request.records[0])}: {request.error}" if broken else "")
     return finding
 
 
-def _contract(requests: Sequence[Request]) -> _Finding:
-    finding = _Finding("not in the contract", "every answer is one that the contract has")
+def _contract(requests: Sequence[Request]) -> Finding:
+    finding = Finding("not in the contract", "every answer is one that the contract has")
     for request in requests:
         if request.status:
             finding.look(f"{_name(request, request.records[0])}: {request.error}" if request.error else "")
     return finding
 
 
-def _drained(endings: Sequence[Ending]) -> _Finding:
-    finding = _Finding("not drained", "at the end a flush answers 200, and SIGTERM ends each gateway with exit code 0")
+def _drained(endings: Sequence[Ending]) -> Finding:
+    finding = Finding("not drained", "at the end a flush answers 200, and SIGTERM ends each gateway with exit code 0")
     for ending in endings:
         flushed = ending.flush_status == 200
         finding.look("" if flushed else f"gateway {ending.gateway}: {ending.flush_status} {ending.flush_body}")

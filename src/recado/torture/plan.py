@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recado.errors import ConfigurationError
@@ -19,7 +19,7 @@ class Kind:
     says: str
     #: Fewest brokers with which it means anything.
     brokers: int = 1
-    #: Whether it strikes a broker, a gateway, or needs no choice.
+    #: Whether it strikes a broker, a gateway, a worker, or needs no choice.
     target: str = "broker"
 
 
@@ -83,36 +83,47 @@ class Plan:
     faults: tuple[Fault, ...]
     #: A line for each kind that cannot strike here, with the reason.
     left_out: tuple[str, ...] = ()
+    workers: int = 0
 
 
-def make_plan(*, seed: int, seconds: float, brokers: int, gateways: int, kinds: Iterable[str] = ()) -> Plan:
+def make_plan(
+    *,
+    seed: int,
+    seconds: float,
+    brokers: int,
+    gateways: int = 0,
+    workers: int = 0,
+    kinds: Iterable[str] = (),
+    known: Mapping[str, Kind] = FAULTS,
+) -> Plan:
     """Return the plan of a seed. ``kinds`` names the faults to choose from; none means all that fit.
 
     Every kind comes once before any comes again, as far as the time allows. Raises ConfigurationError for a kind
     that does not exist.
     """
-    wanted = tuple(dict.fromkeys(kinds)) or tuple(FAULTS)
+    wanted = tuple(dict.fromkeys(kinds)) or tuple(known)
     for name in wanted:
-        if name not in FAULTS:
-            raise ConfigurationError(f"There is no fault {name!r}; there are: {', '.join(FAULTS)}.")
-    fit = [name for name in wanted if FAULTS[name].brokers <= brokers]
-    left_out = tuple(f"{name} needs {FAULTS[name].brokers} brokers" for name in wanted if name not in fit)
-    faults = tuple(_schedule(random.Random(seed), seconds, fit, brokers, gateways)) if fit else ()  # noqa: S311
-    return Plan(seed, seconds, brokers, gateways, faults, left_out)
+        if name not in known:
+            raise ConfigurationError(f"There is no fault {name!r}; there are: {', '.join(known)}.")
+    fit = [known[name] for name in wanted if known[name].brokers <= brokers]
+    left_out = tuple(f"{name} needs {known[name].brokers} brokers" for name in wanted if known[name] not in fit)
+    targets = {"broker": brokers, "gateway": gateways, "worker": workers}
+    faults = tuple(_schedule(random.Random(seed), seconds, fit, targets)) if fit else ()  # noqa: S311
+    return Plan(seed, seconds, brokers, gateways, faults, left_out, workers)
 
 
 def _schedule(
-    chance: random.Random, seconds: float, kinds: Sequence[str], brokers: int, gateways: int
+    chance: random.Random, seconds: float, kinds: Sequence[Kind], targets: Mapping[str, int]
 ) -> Iterable[Fault]:
-    longest_s = LONGEST_SPAN_S[brokers > 1]
+    longest_s = LONGEST_SPAN_S[targets["broker"] > 1]
     span_s = min(max(SHORTEST_SPAN_S, (seconds - LEAD_S) / len(kinds)), longest_s)
     at_s = LEAD_S
     while True:
-        for name in chance.sample(kinds, len(kinds)):
+        for kind in chance.sample(kinds, len(kinds)):
             lasts_s = span_s * chance.uniform(*LASTS_SHARE)
-            whom = {"broker": brokers, "gateway": gateways}.get(FAULTS[name].target)
+            whom = targets.get(kind.target)
             target = chance.randint(1, whom) if whom else 0
             if at_s > LEAD_S and at_s + lasts_s > seconds:
                 return
-            yield Fault(name, round(at_s, 1), round(lasts_s, 1), target)
+            yield Fault(kind.name, round(at_s, 1), round(lasts_s, 1), target)
             at_s += span_s

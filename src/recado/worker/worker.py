@@ -70,6 +70,11 @@ class Worker:
         self._stop = StopRequest()
         self.handlers = Handlers()
 
+    @property
+    def group(self) -> str | None:
+        """The group that it was made with; None where the settings name it."""
+        return self._group
+
     def handler(
         self,
         *topics: str | Iterable[str],
