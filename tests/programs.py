@@ -92,7 +92,13 @@ def status(url: str) -> int:
 def read_all(bootstrap: str, topic: str, **properties: str) -> list[Message]:
     """Every record of a topic, by a reader that knows nothing of recado."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "independent", "enable.auto.commit": False, **properties}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "independent",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            **properties,
+        }
     )
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
@@ -108,8 +114,8 @@ def read_all(bootstrap: str, topic: str, **properties: str) -> list[Message]:
             for message in consumer.consume(1000, 0.2):
                 if message.error() is None:
                     found.append(message)
-                    if message.offset() + 1 >= left.get(message.partition(), 0):
-                        left.pop(message.partition(), None)
+                elif message.offset() >= left.get(message.partition(), 0):  # the end, also behind transaction markers
+                    left.pop(message.partition(), None)
         assert not left, f"not read to the end: {left}"
         return found
     finally:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from recado.errors import RecadoError
 from recado.kafka.delivery import Delivery
-from recado.record import TopicPartition
+from recado.record import Outgoing, TopicPartition
 
-__all__ = ["Clients", "Committed", "Consumer", "Link", "Message", "Outlet", "PartitionListener", "Producer", "Topics"]
+__all__ = [
+    "Clients",
+    "Committed",
+    "Consumer",
+    "Enlisted",
+    "Link",
+    "Message",
+    "Outlet",
+    "PartitionListener",
+    "Producer",
+    "Topics",
+    "Transacted",
+    "Transactor",
+]
 
 
 class Producer(Protocol):
@@ -161,6 +175,9 @@ class Consumer(Protocol):
         only ``consume`` lets it catch up. ``close`` does not: commit first.
         """
 
+    def enlist(self, offsets: Mapping[TopicPartition, Committed]) -> Enlisted:
+        """What a transaction needs to commit these offsets in this member's name. Never blocks."""
+
     @property
     def refusal(self) -> str:
         """Why the last ``commit`` with ``wait`` returned False; empty when it did not."""
@@ -188,6 +205,36 @@ class Clients(Protocol):
         """Let Kafka delete the records below these offsets, in its own time. Never blocks, never raises."""
 
 
+class Enlisted(NamedTuple):
+    """Offsets as a transaction commits them, with the membership under which the coordinator takes them."""
+
+    offsets: Mapping[TopicPartition, Committed]
+    membership: Any
+
+
+class Transacted(NamedTuple):
+    """What came of a transaction: all of it is there, or nothing is."""
+
+    committed: bool
+    #: By index, the records that Kafka refuses for good: leave them out before the next try.
+    refused: Mapping[int, RecadoError] = {}
+    #: Why it was not committed, for a person.
+    why: str = ""
+
+
+class Transactor(Protocol):
+    """Writes records and a group's offsets in one transaction at a time. One thread only."""
+
+    def transact(self, records: Sequence[Outgoing], enlisted: Enlisted) -> Transacted:
+        """Block until all of it is in Kafka or nothing is, and that is known for certain; never raises.
+
+        While no broker answers it blocks; ``close``, from another thread, ends that.
+        """
+
+    def close(self) -> None:
+        """Let the producer go; an open transaction is aborted by the broker in its time. Any thread."""
+
+
 class Outlet(NamedTuple):
     """What a worker needs of a cluster to send, and to make the topics of its group."""
 
@@ -195,3 +242,5 @@ class Outlet(NamedTuple):
     producer: Producer
     topics: Topics
     clients: Clients
+    #: Makes a transactor for a group.
+    transactor: Callable[[str], Transactor]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from recado.kafka.abstract import Link, Outlet
 from recado.kafka.clients import ClusterClients
 from recado.kafka.config import patient_config, producer_config
 from recado.kafka.producer import KafkaProducer
 from recado.kafka.topics import ClusterTopics
+from recado.kafka.transactor import KafkaTransactor
 from recado.kafka.two_speed import TwoSpeedProducer
 from recado.settings import Settings
 
@@ -39,4 +42,4 @@ def connect_outlet(settings: Settings) -> Outlet:
     producer = KafkaProducer(patient_config(settings), on_unreachable=on_unreachable)
     topics = ClusterTopics(lambda: producer.client, on_silence=producer.suspect)
     catalog.append(topics)
-    return Outlet(producer, topics, ClusterClients(settings))
+    return Outlet(producer, topics, ClusterClients(settings), partial(KafkaTransactor, settings))

@@ -6,7 +6,7 @@ from typing import Any
 
 from recado.settings import Settings
 
-__all__ = ["client_config", "consumer_config", "patient_config", "producer_config"]
+__all__ = ["client_config", "consumer_config", "patient_config", "producer_config", "transactional_config"]
 
 #: A client that knows no broker any more asks the bootstrap servers again after so long. A lone broker that comes back
 #: from a pause answers for a moment that there are no brokers, and a client that hears it was measured to wait for
@@ -21,6 +21,13 @@ PRODUCER_QUEUE_RECORDS = 1_000_000
 
 #: How long a record that comes from the disk waits for company, in milliseconds: somebody may still wait for it.
 PATIENT_LINGER_MS = 10
+
+#: The broker aborts a transaction whose producer is silent for so long, in milliseconds: until then nobody else goes on
+#: with its partitions, nor reads what stands behind it. Kafka's default is a minute.
+TRANSACTION_TIMEOUT_MS = 15_000
+
+#: How long a transaction's records wait for company, in milliseconds: its end sends them anyhow.
+TRANSACTION_LINGER_MS = 2
 
 #: What a record may weigh beyond ``RECADO_MAX_RECORD_BYTES`` in librdkafka's eyes (batch and record framing).
 FRAMING_BYTES = 65_536
@@ -80,6 +87,20 @@ def patient_config(settings: Settings) -> dict[str, Any]:
     for name in ("delivery.timeout.ms", "message.timeout.ms", "queue.buffering.max.ms"):
         config.pop(name, None)
     return {**config, "message.timeout.ms": 0, "linger.ms": PATIENT_LINGER_MS}
+
+
+def transactional_config(settings: Settings, transactional_id: str) -> dict[str, Any]:
+    """Properties of a producer of transactions, which time out before another member waits long for them."""
+    config = producer_config(settings)
+    timeout_ms = config.pop("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
+    for name in ("delivery.timeout.ms", "message.timeout.ms", "queue.buffering.max.ms"):
+        config.pop(name, None)  # a record may not outlive its transaction, and librdkafka sees to that by itself
+    return {
+        **config,
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": timeout_ms,
+        "linger.ms": TRANSACTION_LINGER_MS,
+    }
 
 
 def consumer_config(settings: Settings, group: str) -> dict[str, Any]:

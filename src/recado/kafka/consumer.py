@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition as Position
 from confluent_kafka.admin import AdminClient
 
 from recado.errors import RecadoError
-from recado.kafka.abstract import Committed, Message, PartitionListener
+from recado.kafka.abstract import Committed, Enlisted, Message, PartitionListener
 from recado.kafka.blind import Blindness
 from recado.kafka.failures import client_failure, is_unreachable
 from recado.kafka.group_offsets import GroupOffsets
@@ -141,6 +141,10 @@ class KafkaConsumer:
     def commit(self, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
         """Commit exactly these offsets."""
         return self._offsets.commit(self._client, offsets, wait=wait)
+
+    def enlist(self, offsets: Mapping[TopicPartition, Committed]) -> Enlisted:
+        """What a transaction needs to commit these offsets in this member's name."""
+        return Enlisted(self._offsets.enlisted(offsets), self._client.consumer_group_metadata())
 
     @property
     def refusal(self) -> str:

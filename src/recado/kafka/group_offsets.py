@@ -57,6 +57,13 @@ class GroupOffsets:
             self.refusal = failed.str() if failed is not None else ""
         return failed is None
 
+    def enlisted(self, offsets: Mapping[TopicPartition, Committed]) -> dict[TopicPartition, Committed]:
+        """The offsets as they are written: with their topics' ids. Nothing is left out of what stands beside them."""
+        return {
+            where: committed._replace(metadata=stamped(self._ids.of(where.topic), committed.metadata))
+            for where, committed in offsets.items()
+        }
+
     def told(
         self, error: KafkaError | None, positions: Sequence[Position]
     ) -> tuple[dict[TopicPartition, Committed], bool]:

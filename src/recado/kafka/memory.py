@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from recado.clock import wall_clock_ms
 from recado.errors import DeliveryFailed, UnknownTopic
-from recado.kafka.abstract import Committed, Message, Outlet
+from recado.kafka.abstract import Committed, Enlisted, Message, Outlet, Transacted
 from recado.kafka.delivery import Position
 from recado.kafka.memory_group import MemoryConsumer, MemoryGroup
 from recado.kafka.memory_producer import MemoryProducer
 from recado.record import Headers, Outgoing, TopicPartition
 
-__all__ = ["MemoryKafka", "MemoryMessage", "MemoryTopics"]
+__all__ = ["MemoryKafka", "MemoryMessage", "MemoryTopics", "MemoryTransactor"]
 
 
 class MemoryMessage:
@@ -180,7 +180,11 @@ class MemoryKafka:
 
     def outlet(self) -> Outlet:
         """What a worker sends through."""
-        return Outlet(self.producer(), self.topics(), self)
+        return Outlet(self.producer(), self.topics(), self, self.transactor)
+
+    def transactor(self, group: str) -> MemoryTransactor:
+        """Transactions for a group (the contract is ``abstract.Transactor``)."""
+        return MemoryTransactor(self)
 
     def group(self, name: str) -> MemoryGroup:
         """The group of this name; it is there from the first question on, as in Kafka."""
@@ -209,6 +213,35 @@ class MemoryKafka:
             return zlib.crc32(record.key) % count
         self._next += 1
         return self._next % count
+
+
+class MemoryTransactor:
+    """All or nothing on the twin (the contract is ``abstract.Transactor``)."""
+
+    def __init__(self, kafka: MemoryKafka) -> None:
+        self._kafka = kafka
+        self._closed = False
+
+    def transact(self, records: Sequence[Outgoing], enlisted: Enlisted) -> Transacted:
+        """Append the records and commit the offsets while nobody looks."""
+        with self._kafka.changed:
+            self._kafka.changed.wait_for(lambda: self._kafka.reachable or self._closed)
+            if self._closed:
+                return Transacted(False, why="closed")
+            counts = self._kafka.partition_counts()
+            unknown = {i: r.topic for i, r in enumerate(records) if r.topic not in counts}
+            refused = {index: UnknownTopic(f"topic {topic}: unknown.") for index, topic in unknown.items()}
+            if refused or not enlisted.membership.commit(enlisted.offsets, wait=True):
+                return Transacted(False, refused, enlisted.membership.refusal)
+            for record in records:
+                self._kafka.append(record)
+            return Transacted(True)
+
+    def close(self) -> None:
+        """End a wait for the cluster."""
+        with self._kafka.changed:
+            self._closed = True
+            self._kafka.changed.notify_all()
 
 
 class MemoryTopics:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from recado.kafka.abstract import Committed, Message, PartitionListener
+from recado.kafka.abstract import Committed, Enlisted, Message, PartitionListener
 from recado.record import TopicPartition
 
 __all__ = ["MemoryConsumer", "MemoryGroup"]
@@ -161,6 +161,10 @@ class MemoryConsumer:
             if not wait:
                 self._commits.append((dict(offsets), done))
             return done or not wait
+
+    def enlist(self, offsets: Mapping[TopicPartition, Committed]) -> Enlisted:
+        """What a transaction needs to commit these offsets in this member's name."""
+        return Enlisted(offsets, self)
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
         """The group's committed offsets of these partitions."""

@@ -26,7 +26,18 @@ MAX_BYTES = 64_000_000
 class Stay:
     """One stay of one partition of a delay topic with this member."""
 
-    __slots__ = ("asked_at", "committed", "fenced", "level", "purged", "requested", "rest_until_ms", "tracker", "where")
+    __slots__ = (
+        "asked_at",
+        "committed",
+        "fenced",
+        "level",
+        "purged",
+        "requested",
+        "rest_until_ms",
+        "tracker",
+        "transactional",
+        "where",
+    )
 
     def __init__(self, where: TopicPartition, committed: Committed | None = None) -> None:
         self.where = where
@@ -38,6 +49,7 @@ class Stay:
         self.requested: Committed | None = None
         self.committed: Committed | None = None
         self.asked_at = -1
+        self.transactional = False
         self.purged = 0
         #: The next unread record moves on well after this moment: until then nothing need be read.
         self.rest_until_ms = 0

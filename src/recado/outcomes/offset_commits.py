@@ -22,6 +22,8 @@ class Tracked(Protocol):
     committed: Committed | None
     #: The tracker's count of changes when a commit was asked for last.
     asked_at: int
+    #: Whether only transactions commit it.
+    transactional: bool
 
 
 class OffsetCommits:
@@ -61,7 +63,7 @@ class OffsetCommits:
         self._next_at = now + self._every
         moved = {}
         for tracked in self._partitions.values():
-            if tracked.tracker.changes != tracked.asked_at:
+            if tracked.tracker.changes != tracked.asked_at and not tracked.transactional:
                 tracked.asked_at = tracked.tracker.changes
                 now_at = how_far(tracked)
                 if now_at is not None and now_at != tracked.requested:

@@ -18,7 +18,18 @@ class OffsetTracker:
     done one + 1 or the end of the partition as last seen, whichever is later. It never goes back.
     """
 
-    __slots__ = ("_before", "_done", "_end", "_last", "_pending", "changes", "leader_epoch", "left_out", "map_chars")
+    __slots__ = (
+        "_before",
+        "_done",
+        "_end",
+        "_last",
+        "_pending",
+        "changes",
+        "leader_epoch",
+        "left_out",
+        "map_chars",
+        "map_top",
+    )
 
     def __init__(self, before: DoneMap | None = None) -> None:
         #: Delivered and not yet passed, ascending; those in ``_done`` wait for a lower one.
@@ -33,6 +44,8 @@ class OffsetTracker:
         self.changes = 0
         #: Of the last map: its characters, and how many done ranges did not fit.
         self.map_chars = self.left_out = 0
+        #: The highest offset that the last map tells, -1 where it tells none.
+        self.map_top = -1
 
     @property
     def span(self) -> int:
@@ -72,6 +85,14 @@ class OffsetTracker:
         done.update(offsets)
         while pending and pending[0] in done:
             done.remove(pending.popleft())
+
+    def with_done(self, offsets: Sequence[int]) -> OffsetTracker:
+        """A copy that counts these as done, too: what might be committed together with them."""
+        copy = OffsetTracker(self.before)
+        copy._pending, copy._done = self._pending.copy(), self._done.copy()
+        copy._last, copy._end, copy.leader_epoch = self._last, self._end, self.leader_epoch
+        copy.done(offsets)
+        return copy
 
     def pass_over(self, first: int, last: int, count: int) -> bool:
         """Note in one go that ``count`` records that were delivered one after the other, from first to last, are done.
@@ -125,8 +146,10 @@ class OffsetTracker:
         """The offset map to be committed with ``position``."""
         if not self._done and self.before is None:
             self.map_chars = self.left_out = 0
+            self.map_top = -1
             return ""
         ranges = self.done_ahead()
         text, count = encode(position, ranges, self.leader_epoch, limit=MAP_CHARS)
         self.map_chars, self.left_out = len(text), len(ranges) - count
+        self.map_top = ranges[count - 1][1] if count else -1
         return text

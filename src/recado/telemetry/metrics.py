@@ -34,6 +34,7 @@ __all__ = [
     "WORKER_SECONDS",
     "WORKER_SENT",
     "WORKER_STOPPED",
+    "WORKER_TRANSACTIONS",
 ]
 
 #: From half a millisecond (one connection, idle broker) to beyond the longest default wait.
@@ -93,6 +94,7 @@ WORKER_SECONDS = Histogram(
     buckets=SECONDS_BUCKETS,
 )
 WORKER_SENT = Counter("recado_worker_sent_records_total", "Records sent by handlers that Kafka confirmed.", ["topic"])
+WORKER_TRANSACTIONS = Counter("recado_worker_transactions_total", "By result: committed, aborted.", ["result"])
 WORKER_LATE = Counter(
     "recado_worker_late_results_total",
     "Records that were done after their partition had been taken away: dropped, their next owner handles them.",

@@ -29,6 +29,7 @@ from recado.worker.rebalance import Rebalance
 from recado.worker.runner import Runner
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
+from recado.worker.transactions import Transactions
 
 __all__ = ["Engine", "assemble"]
 
@@ -107,7 +108,10 @@ def assemble(
     runners, returned, tray = crew
     holdings = Holdings(group=group, runners=runners, find=_finder(handlers, settings.topic, runners))
     outlet = functools.cache(outlet)
-    outbound = Outbound(tray=tray, connect=lambda: outlet().producer, clock=clock)
+    transactions = Transactions(
+        consumer=consumer, holdings=holdings, transactor=lambda: outlet().transactor(group), clock=clock
+    )
+    outbound = Outbound(tray=tray, connect=lambda: outlet().producer, transactions=transactions, clock=clock)
     exits = Exits(
         outbound=outbound,
         topics=ExitTopics(outlet=outlet, max_record_bytes=settings.max_record_bytes),
@@ -122,7 +126,7 @@ def assemble(
         clock=clock,
         chance=chance,
     )
-    commits = Commits(consumer=consumer, holdings=holdings, clock=clock)
+    commits = Commits(consumer=consumer, holdings=holdings, transactions=transactions, clock=clock)
     flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
     pulse, oldest = Pulse(), Oldest(holdings)
     rebalance = Rebalance(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from recado.kafka.abstract import Committed, Consumer
-from recado.outcomes.offset_commits import OffsetCommits
+from recado.outcomes.offset_commits import OffsetCommits, Tracked
 from recado.record import TopicPartition
 from recado.telemetry.metrics import WORKER_COMMITS
+from recado.worker.epoch import Epoch
 from recado.worker.holdings import Holdings
+from recado.worker.transactions import Transactions
 
 __all__ = ["Commits"]
 
@@ -23,7 +25,10 @@ MAX_UNANSWERED = 100
 class Commits(OffsetCommits):
     """Tells the coordinator how far each partition is, and counts the answers. Loop thread only."""
 
-    def __init__(self, *, consumer: Consumer, holdings: Holdings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, consumer: Consumer, holdings: Holdings, transactions: Transactions, clock: Callable[[], float]
+    ) -> None:
+        self._transactions = transactions
         super().__init__(
             consumer=consumer,
             partitions=holdings.epochs,
@@ -31,6 +36,13 @@ class Commits(OffsetCommits):
             every=COMMIT_EVERY_S,
             max_unanswered=MAX_UNANSWERED,
         )
+
+    def commit_all(self, partitions: Iterable[Tracked]) -> bool:
+        """Commit what is not known to be committed, and wait for the answers."""
+        epochs = [epoch for epoch in partitions if isinstance(epoch, Epoch)]
+        plain = super().commit_all(epoch for epoch in epochs if not epoch.transactional)
+        mine = [epoch for epoch in epochs if epoch.transactional]
+        return (not mine or self._transactions.commit_rest(mine)) and plain
 
     def note(self, offsets: Mapping[TopicPartition, Committed], ok: bool) -> None:
         """What came of any commit."""

@@ -36,6 +36,7 @@ class Epoch:
         "stop",
         "topic",
         "tracker",
+        "transactional",
         "where",
     )
 
@@ -49,6 +50,8 @@ class Epoch:
         self.requested: Committed | None = None
         self.committed: Committed | None = None
         self.asked_at = -1
+        #: Only transactions commit it, together with what its handlers sent.
+        self.transactional = False
         #: Nothing more of it is handed to a handler; what executes now may finish and counts.
         self.closed = False
         #: The partition is no longer ours: results that come now are dropped (and counted).

@@ -22,6 +22,10 @@ MAX_BYTES = 32_000_000
 #: Records done ahead of one that is not: each costs about 100 bytes to remember, and a crash repeats it.
 MAX_AHEAD = 100_000
 
+#: The same where only transactions commit: whatever is done ahead must fit into the map, which holds 23,000 bits, and
+#: a read may still come on top.
+MAX_AHEAD_TRANSACTIONAL = 12_000
+
 #: An offset map that is so full lets its partition rest: what is in hand already may still fill its holes.
 MAP_FULL = 0.75
 
@@ -80,7 +84,8 @@ class Flow:
         for epoch in self._holdings.epochs.values():
             crowd = 2 * epoch.held_records / self._max_records if several else 0.0
             map_load = epoch.tracker.map_chars / (MAP_FULL * MAP_CHARS)
-            self._judge(epoch, max(crowd, epoch.tracker.span / MAX_AHEAD, map_load), now)
+            most = MAX_AHEAD_TRANSACTIONAL if epoch.transactional else MAX_AHEAD
+            self._judge(epoch, max(crowd, epoch.tracker.span / most, map_load), now)
         self._pause_and_resume()
 
     def forget(self, epochs: list[Epoch]) -> None:

@@ -37,6 +37,7 @@ class Handler:
     policy: RetryPolicy
     batch: tuple[int, float] | None
     timeout_s: float | None
+    exactly_once: bool
     is_async: bool
     payload: Payload
 
@@ -50,6 +51,7 @@ def declare(
     retry: Backoff | Mapping[type[BaseException], Backoff | None] | None,
     batch: tuple[int, float] | None,
     timeout_s: float | None = None,
+    exactly_once: bool = False,
 ) -> Handler:
     """Check a declaration. Raises HandlerError that names the handler and what to change."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -70,6 +72,7 @@ def declare(
         policy=RetryPolicy.of(retry),
         batch=_checked_batch(batch, name),
         timeout_s=_checked_timeout(timeout_s, name),
+        exactly_once=_checked_flag(exactly_once, name, "exactly_once"),
         is_async=is_async,
         payload=payload_of(function, many=batch is not None),
     )
@@ -161,6 +164,12 @@ def _checked_timeout(timeout_s: Any, name: str) -> float | None:
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < math.inf:
         raise HandlerError(f"{name}: timeout_s is {timeout_s!r}; it must be a number of seconds above 0.")
     return float(timeout_s)
+
+
+def _checked_flag(value: Any, name: str, field: str) -> bool:
+    if not isinstance(value, bool):
+        raise HandlerError(f"{name}: {field} is {value!r}; it must be True or False.")
+    return value
 
 
 def _is_whole(value: Any) -> bool:

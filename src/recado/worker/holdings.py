@@ -56,6 +56,7 @@ class Holdings:
             log.error("partition stopped", topic=where.topic, partition=where.partition, error=epoch.stop)
         else:
             self._by_topic[where.topic] = runner
+            epoch.transactional = runner.handler.exactly_once
         self.count()
         return epoch
 

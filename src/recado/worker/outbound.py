@@ -18,6 +18,7 @@ from recado.record import Outgoing
 from recado.telemetry.metrics import WORKER_LATE, WORKER_RECORDS, WORKER_SENT
 from recado.worker.epoch import Epoch
 from recado.worker.outtray import Flight, Outtray
+from recado.worker.transactions import Settled, Transactions
 
 __all__ = ["Outbound", "Refused"]
 
@@ -64,8 +65,16 @@ class Outbound:
     ``connect`` makes that producer when something is sent for the first time.
     """
 
-    def __init__(self, *, tray: Outtray, connect: Callable[[], Producer], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        tray: Outtray,
+        connect: Callable[[], Producer],
+        transactions: Transactions,
+        clock: Callable[[], float],
+    ) -> None:
         self._tray = tray
+        self._transactions = transactions
         self._connect = connect
         self._clock = clock
         self._stays: dict[Epoch, _Stay] = {}
@@ -97,7 +106,10 @@ class Outbound:
     def send(self, flight: Flight) -> None:
         """Send an expected flight."""
         self._count(flight.records, 1)
-        self._send(flight, flight.records)
+        if flight.epoch.transactional:
+            self._transactions.add(flight)
+        else:
+            self._send(flight, flight.records)
 
     def refuse(self, flight: Flight, topic: str, error: RecadoError) -> None:
         """An expected flight cannot be sent: its offsets are not done."""
@@ -130,6 +142,8 @@ class Outbound:
         while self._reported:
             delivery = self._reported.popleft()
             self._settle(self._flying.pop(delivery), delivery)
+        for settled in self._transactions.settle():
+            self._settle_transacted(settled)
         now = self._clock()
         while self._again and self._again[0][0] <= now:
             _, _, flight, records = heapq.heappop(self._again)
@@ -154,6 +168,7 @@ class Outbound:
 
     def close(self) -> None:
         """Send nothing more: what is not confirmed is not committed either, so it comes again."""
+        self._transactions.close()
         if self._producer is not None:
             self._producer.close(0.0)
 
@@ -175,11 +190,7 @@ class Outbound:
                 self._say(record.topic, fate)
             elif isinstance(fate, RecadoError):
                 self._count(flight.records, -1)
-                if isinstance(fate, RecordTooLarge) and flight.trimmed is not None:
-                    flight.records, flight.trimmed = [flight.trimmed()], None
-                    self.send(flight)
-                else:
-                    self.refuse(flight, record.topic, fate)
+                self._refused_by_kafka(flight, record.topic, fate)
                 return
         for topic, count in _topics_of(delivery.records, delivery.fates).items():
             WORKER_SENT.labels(topic).inc(count)
@@ -189,6 +200,24 @@ class Outbound:
         self._count(flight.records, -1)
         self._landed(flight)
         self._delivered(flight)
+
+    def _settle_transacted(self, settled: Settled) -> None:
+        flight, topic, error = settled
+        self._count(flight.records, -1)
+        if error is not None:
+            self._refused_by_kafka(flight, topic, error)
+            return
+        for record in flight.records:
+            WORKER_SENT.labels(record.topic).inc()
+        self._landed(flight)
+        self._delivered(flight)
+
+    def _refused_by_kafka(self, flight: Flight, topic: str, error: RecadoError) -> None:
+        if isinstance(error, RecordTooLarge) and flight.trimmed is not None:
+            flight.records, flight.trimmed = [flight.trimmed()], None
+            self.send(flight)
+        else:
+            self.refuse(flight, topic, error)
 
     def _landed(self, flight: Flight) -> None:
         if flight.epoch in self._stays:

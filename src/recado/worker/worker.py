@@ -83,6 +83,7 @@ class Worker:
         retry: Backoff | Mapping[type[BaseException], Backoff | None] | None = Backoff(),  # noqa: B008  # a frozen value
         batch: tuple[int, float] | None = None,
         timeout_s: float | None = None,
+        exactly_once: bool = False,
     ) -> Callable[[Function], Function]:
         r"""Declare a handler for topic names and patterns (``"^orders\..*"``); none means ``RECADO_TOPIC``.
 
@@ -92,6 +93,7 @@ class Worker:
         ``batch=(size, wait_s)`` a list of one of these. ``retry`` is a Backoff, None, or one per exception class.
         A call that takes longer than ``timeout_s`` seconds has failed (HandlerTimeout): an ``async def`` is cancelled;
         a ``def`` runs in a process of its own, ``concurrency`` of them, and that is killed.
+        ``exactly_once`` puts what the handler sends and the offset of its record into one transaction.
         Raises HandlerError at once for a declaration that cannot work.
         """
 
@@ -106,6 +108,7 @@ class Worker:
                     retry=retry,
                     batch=batch,
                     timeout_s=timeout_s,
+                    exactly_once=exactly_once,
                 )
             )
             return function

@@ -1,0 +1,105 @@
+"""Exactly once on a real Kafka: a topic is copied while workers are killed, stopped and rebalanced.
+
+An independent reader that reads only what is committed judges: every input once in the output, of a key in order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter, defaultdict
+from contextlib import ExitStack
+
+import pytest
+
+from tests.integration.test_worker_kafka import Scene, scene  # noqa: F401 - a fixture
+from tests.programs import Program, eventually, read_all
+
+COPIER = """
+@worker.handler(concurrency=8, exactly_once=True)
+def handle(record: Record):
+    time.sleep(0.001)
+    if (record.offset * 7 + record.partition) % 31 == 0 and record.attempt < 2:
+        raise ConnectionError("now and then")
+    if record.offset % 5 == 0:
+        record.send("OUT", json.dumps({"of": [record.partition, record.offset], "n": 1}), key=record.key)
+        return Record(topic="OUT", key=record.key, value=json.dumps({"of": [record.partition, record.offset], "n": 2}))
+    return Record(topic="OUT", key=record.key, value=json.dumps({"of": [record.partition, record.offset], "n": 1}))
+"""
+
+#: How long workers are killed; the long run (``RECADO_TEST_COPIER_S=60``) also lets transactions last as they do.
+SECONDS = float(os.environ.get("RECADO_TEST_COPIER_S", "8"))
+TRANSACTIONS_MS = [1_500, 15_000] if SECONDS > 20 else [1_500]
+
+
+def judge(bootstrap: str, source: dict[int, int], out: str) -> None:
+    found: Counter[tuple[int, int, int]] = Counter()
+    last: dict[tuple[int, bytes], int] = {}
+    back = []
+    for message in read_all(bootstrap, out, **{"isolation.level": "read_committed"}):
+        content = json.loads(message.value())
+        partition, offset = content["of"]
+        found[partition, offset, content["n"]] += 1
+        if offset < last.get((partition, message.key()), -1):
+            back.append((partition, offset))
+        last[partition, message.key()] = offset
+    expected = {
+        (partition, offset, n)
+        for partition, end in source.items()
+        for offset in range(end)
+        for n in ((1, 2) if offset % 5 == 0 else (1,))
+    }
+    missing, twice = expected - found.keys(), [place for place, times in found.items() if times > 1]
+    assert (len(missing), len(twice)) == (0, 0), f"missing {sorted(missing)[:5]}, twice {sorted(twice)[:5]}"
+    assert found.keys() == expected
+    assert back == [], "a key went back"
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("transaction_ms", TRANSACTIONS_MS)
+def test_every_input_is_once_in_the_output_whatever_dies(scene: Scene, topic, protocol, transaction_ms):  # noqa: F811
+    name, out = topic(partitions=4), topic(partitions=1)
+    handler = "import json\n" + COPIER.replace("OUT", out)
+    settings = {
+        "RECADO_KAFKA_CONSUMER_GROUP_PROTOCOL": protocol,
+        "RECADO_KAFKA_PRODUCER_TRANSACTION_TIMEOUT_MS": str(transaction_ms),
+    }
+    if protocol == "consumer":
+        scene.of_a_member = {}
+    chance, sent = random.Random(transaction_ms), 0
+    with ExitStack() as ending:
+
+        def start() -> Program:
+            return ending.enter_context(scene.worker(handler, name, **settings))
+
+        workers = [start(), start()]
+        until = time.monotonic() + SECONDS
+        for turn in itertools.count():
+            scene.send(name, 600, keys=40)
+            sent += 600
+            time.sleep(chance.uniform(0.3, 1.5))
+            victim = chance.randrange(len(workers))
+            if turn % 3 == 2:  # longer than the transaction lasts, where that is short
+                workers[victim].process.send_signal(signal.SIGSTOP)
+                time.sleep(2.5)
+                workers[victim].process.send_signal(signal.SIGCONT)
+            elif turn % 3 == 1:
+                code = workers[victim].stop()  # SIGTERM ends one that has only just been started
+                assert code in (0, -signal.SIGTERM), workers[victim].log
+                workers[victim] = start()
+            else:
+                workers[victim].process.kill()
+                workers[victim].process.wait(10)
+                workers[victim] = start()
+            if time.monotonic() > until:
+                break
+        why = lambda: f"{scene.committed(name, 4)} of {sent}: {workers[0].log[-3000:]} {workers[1].log[-3000:]}"  # noqa: E731
+        eventually(lambda: sum(scene.committed(name, 4).values()) == sent, within_s=120, why=why)
+        assert [worker.stop() for worker in workers] == [0, 0]
+    per_partition = defaultdict(int, scene.committed(name, 4))
+    assert sum(per_partition.values()) == sent
+    judge(scene.bootstrap, dict(per_partition), out)
