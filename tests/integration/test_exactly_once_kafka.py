@@ -11,18 +11,26 @@ import os
 import random
 import signal
 import time
+import uuid
 from collections import Counter, defaultdict
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
 
+from recado.kafka.abstract import Committed
+from recado.kafka.transactor import KafkaTransactor
+from recado.record import Outgoing, TopicPartition
+from recado.settings import Settings
+from recado.worker.worker import kafka_consumer
 from tests.integration.test_worker_kafka import Scene, scene  # noqa: F401 - a fixture
 from tests.programs import Program, eventually, read_all
 
 COPIER = """
 @worker.handler(concurrency=8, exactly_once=True)
 def handle(record: Record):
-    time.sleep(0.001)
+    time.sleep(0.02)
     if (record.offset * 7 + record.partition) % 31 == 0 and record.attempt < 2:
         raise ConnectionError("now and then")
     if record.offset % 5 == 0:
@@ -36,11 +44,14 @@ SECONDS = float(os.environ.get("RECADO_TEST_COPIER_S", "8"))
 TRANSACTIONS_MS = [1_500, 15_000] if SECONDS > 20 else [1_500]
 
 
+READ_COMMITTED = {"isolation.level": "read_committed"}
+
+
 def judge(bootstrap: str, source: dict[int, int], out: str) -> None:
     found: Counter[tuple[int, int, int]] = Counter()
     last: dict[tuple[int, bytes], int] = {}
     back = []
-    for message in read_all(bootstrap, out, **{"isolation.level": "read_committed"}):
+    for message in read_all(bootstrap, out, **READ_COMMITTED):
         content = json.loads(message.value())
         partition, offset = content["of"]
         found[partition, offset, content["n"]] += 1
@@ -103,3 +114,59 @@ def test_every_input_is_once_in_the_output_whatever_dies(scene: Scene, topic, pr
     per_partition = defaultdict(int, scene.committed(name, 4))
     assert sum(per_partition.values()) == sent
     judge(scene.bootstrap, dict(per_partition), out)
+
+
+class Doubtful:
+    """A producer whose next commit ends in doubt: before it was asked for, or after it was done."""
+
+    def __init__(self, client: Producer, *, commits: bool) -> None:
+        self._client, self._commits = client, commits
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def commit_transaction(self, timeout: float) -> None:
+        if self._commits:
+            self._client.commit_transaction(timeout)
+        else:
+            self._client.flush(timeout)
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_transaction_in_doubt_is_resolved_by_what_kafka_has_committed(kafka, topic, commits):
+    name, out, group = topic(partitions=1), topic(partitions=1), f"g-{uuid.uuid4().hex[:8]}"
+    settings = Settings(bootstrap_servers=kafka.bootstrap_servers)
+    consumer, transactor = kafka_consumer(settings, group), KafkaTransactor(settings, group)
+    listener = Assigned()
+    consumer.subscribe([name], listener)
+    eventually(lambda: consumer.consume(1, 0.1) or listener.partitions)
+    try:
+        where = TopicPartition(name, 0)
+        records = [Outgoing(out, b"x", "")]
+        transactor._client = Doubtful(transactor._connected(), commits=commits)
+        told = transactor.transact(records, consumer.enlist({where: Committed(7, "map=0,r,AAE=")}))
+        assert told.committed is commits
+        assert [m.value() for m in read_all(kafka.bootstrap_servers, out, **READ_COMMITTED)] == [b"x"] * commits
+        if not commits:
+            assert transactor.transact(records, consumer.enlist({where: Committed(7, "map=0,r,AAE=")})).committed
+        assert [m.value() for m in read_all(kafka.bootstrap_servers, out, **READ_COMMITTED)] == [b"x"]
+        assert consumer.committed([where]) == {where: Committed(7, "map=0,r,AAE=")}
+    finally:
+        transactor.close()
+        consumer.close()
+
+
+class Assigned:
+    """Hears what a member is assigned."""
+
+    def __init__(self) -> None:
+        self.partitions: list[TopicPartition] = []
+
+    def on_assign(self, partitions) -> None:
+        self.partitions += partitions
+
+    def on_revoke(self, partitions) -> None: ...
+    def on_lost(self, partitions) -> None: ...
+    def on_end(self, partition, offset) -> None: ...
+    def on_commit(self, offsets, ok) -> None: ...
