@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from recado.done_rows import AlreadyDone, offset_table
 from recado.gateway.api import blueprint, create_app
 from recado.gateway.sender import Receipt, Sender
 from recado.outcomes import Backoff, Reject, Retry
@@ -15,7 +16,20 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-__all__ = ["Backoff", "Receipt", "Record", "Reject", "Retry", "Sender", "Worker", "blueprint", "create_app", "serve"]
+__all__ = [
+    "AlreadyDone",
+    "Backoff",
+    "Receipt",
+    "Record",
+    "Reject",
+    "Retry",
+    "Sender",
+    "Worker",
+    "blueprint",
+    "create_app",
+    "offset_table",
+    "serve",
+]
 
 
 def serve(app: Flask | Callable[[], Flask]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from recado.done_rows import insert
 from recado.errors import HandlerError
 
 __all__ = [
@@ -107,6 +108,26 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         named = tuple((name, value.encode() if isinstance(value, str) else value) for name, value in pairs)
         outbox.append(Sent(self, Record(as_bytes(value), topic, key=as_bytes(key), headers=named)))
+
+    def offset_in(self, connection: Any) -> None:
+        """Say in the user's own SQL transaction that this record is done, so that its effects there happen once.
+
+        ``connection`` is a DB-API connection (sqlite3, psycopg, psycopg2) or one of SQLAlchemy's, in a transaction
+        that the handler commits; the table ``recado_done`` is there (``recado.offset_table``). Raises AlreadyDone
+        where an earlier call, perhaps of a process that was killed then, has committed it: let that pass, and the
+        worker counts the record as done. Blocks while another transaction is about to commit the same record.
+        """
+        given = self.header(HEADER_ID)
+        # A topic that is made anew has other records at the same places.
+        known_as = given.decode("utf-8", "replace") if given else f"{self.id}@{self.timestamp_ms}"
+        insert(
+            connection,
+            group=self.group,
+            record_id=known_as,
+            topic=self.topic,
+            partition=self.partition,
+            offset=self.offset,
+        )
 
 
 class Sent(NamedTuple):

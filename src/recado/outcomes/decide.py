@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from recado.errors import HandlerError, Undecodable
 from recado.outcomes.backoff import RetryPolicy
-from recado.outcomes.outcome import Dead, RetryAfter, Stopped
-from recado.outcomes.signals import Reject, Retry
+from recado.outcomes.outcome import Dead, Done, Outcome, RetryAfter, Stopped
+from recado.outcomes.signals import AlreadyDone, Reject, Retry
 
 __all__ = ["decide", "describe"]
 
 
-def decide(error: BaseException, *, attempt: int, policy: RetryPolicy, chance: float) -> RetryAfter | Dead | Stopped:
+def decide(error: BaseException, *, attempt: int, policy: RetryPolicy, chance: float) -> Outcome:
     """Decide about the record whose ``attempt`` (1 is the first) ended in ``error``.
 
     ``chance``, from 0 to 1, places the delay within the Backoff's jitter.
     """
+    if isinstance(error, AlreadyDone):
+        return Done()
     if isinstance(error, Reject):
         return Dead(f"rejected: {error}")
     if isinstance(error, Undecodable):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Reject", "Retry"]
+from recado.done_rows import AlreadyDone
+
+__all__ = ["AlreadyDone", "Reject", "Retry"]
 
 
 class Retry(Exception):

@@ -13,10 +13,12 @@ from recado.settings import Settings
 from recado.worker.commits import Commits
 from recado.worker.crew import Crew
 from recado.worker.delays import Delays
+from recado.worker.done_ids import DoneIds
 from recado.worker.drain import Drain, Remaining
 from recado.worker.exit_topics import ExitTopics
 from recado.worker.exits import Exits
 from recado.worker.flow import Flow
+from recado.worker.guard import Guard
 from recado.worker.handlers import Handlers
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
@@ -50,6 +52,7 @@ class Engine:
     oldest: Oldest
     outbound: Outbound
     exits: Exits
+    guards: list[Guard]
 
     def run(self) -> list[Remaining]:
         """Work until a stop is requested, then drain, whatever ended the work; return what remains undone."""
@@ -63,6 +66,8 @@ class Engine:
             remaining = self.drain.run()
             self.exits.close()
             self.outbound.close()
+            for guard in self.guards:
+                guard.close()
         return remaining
 
     def why_dead(self) -> str:
@@ -88,7 +93,7 @@ class Engine:
 
     def reasons_not_ready(self) -> list[Reason]:
         """Why it is not ready now (any thread)."""
-        return reasons_not_ready(self.consumer, self.holdings)
+        return reasons_not_ready(self.consumer, self.holdings, self.guards)
 
 
 def assemble(
@@ -106,7 +111,8 @@ def assemble(
     """Wire one worker."""
     clock, delays = time.monotonic, Delays()
     runners, returned, tray = crew
-    holdings = Holdings(group=group, runners=runners, find=_finder(handlers, settings.topic, runners))
+    guards = _guards(runners, settings, group, clock)
+    holdings = Holdings(group=group, runners=runners, find=_finder(handlers, settings.topic, runners), guards=guards)
     outlet = functools.cache(outlet)
     transactions = Transactions(
         consumer=consumer, holdings=holdings, transactor=lambda: outlet().transactor(group), clock=clock
@@ -149,6 +155,7 @@ def assemble(
         stop=stop,
         pulse=pulse,
         oldest=oldest,
+        guards=list(guards.values()),
     )
     drain = Drain(
         consumer=consumer,
@@ -160,7 +167,19 @@ def assemble(
         drain_s=settings.drain_s,
     )
     topics = handlers.subscription(settings.topic)
-    return Engine(topics, consumer, holdings, loop, drain, pulse, oldest, outbound, exits)
+    return Engine(topics, consumer, holdings, loop, drain, pulse, oldest, outbound, exits, list(guards.values()))
+
+
+def _guards(
+    runners: Sequence[Runner], settings: Settings, group: str, clock: Callable[[], float]
+) -> dict[Runner, Guard]:
+    """A guard for each handler that asks for one; they share the group's store."""
+    store = functools.cache(lambda: DoneIds(settings.data_dir / "done-ids", group))
+    return {
+        runner: Guard(store=store, window_s=runner.handler.window_s, clock=clock)
+        for runner in runners
+        if runner.handler.window_s is not None
+    }
 
 
 def _finder(handlers: Handlers, default_topic: str, runners: Sequence[Runner]) -> Callable[[str], Runner | None]:

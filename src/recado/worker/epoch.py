@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from recado.kafka.abstract import Committed
+from recado.kafka.abstract import Committed, Message
 from recado.outcomes.offset_commits import how_far
 from recado.outcomes.resume import tracker_of
 from recado.record import TopicPartition
@@ -21,15 +23,29 @@ class Stop:
     reason: str
 
 
+class Guarding(Protocol):
+    """What guards an epoch's records (``guard.py``)."""
+
+    def admit(self, epoch: Epoch, messages: Sequence[Message], /) -> list[Message]: ...
+
+    def done(self, epoch: Epoch, offsets: Iterable[int], /) -> None: ...
+
+    def release(self, epoch: Epoch, offsets: Iterable[int], /) -> None: ...
+
+    def forget(self, epoch: Epoch, /, *, but: Collection[int]) -> None: ...
+
+
 class Epoch:
     """The state of one stay. Handler threads read ``closed``; everything else belongs to the loop's thread."""
 
     __slots__ = (
         "asked_at",
+        "claims",
         "closed",
         "committed",
         "fenced",
         "group",
+        "guard",
         "held_bytes",
         "partition",
         "requested",
@@ -50,6 +66,9 @@ class Epoch:
         self.requested: Committed | None = None
         self.committed: Committed | None = None
         self.asked_at = -1
+        #: Admits records by their ids, and what it has claimed for each offset; None where nothing is guarded.
+        self.guard: Guarding | None = None
+        self.claims: dict[int, Any] = {}
         #: Only transactions commit it, together with what its handlers sent.
         self.transactional = False
         #: Nothing more of it is handed to a handler; what executes now may finish and counts.

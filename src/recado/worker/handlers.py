@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from recado.errors import HandlerError
@@ -38,6 +39,8 @@ class Handler:
     batch: tuple[int, float] | None
     timeout_s: float | None
     exactly_once: bool
+    #: For how long a done id is remembered, None where ids do not matter.
+    window_s: float | None
     is_async: bool
     payload: Payload
 
@@ -52,6 +55,7 @@ def declare(
     batch: tuple[int, float] | None,
     timeout_s: float | None = None,
     exactly_once: bool = False,
+    deduplicate: timedelta | None = None,
 ) -> Handler:
     """Check a declaration. Raises HandlerError that names the handler and what to change."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -73,6 +77,7 @@ def declare(
         batch=_checked_batch(batch, name),
         timeout_s=_checked_timeout(timeout_s, name),
         exactly_once=_checked_flag(exactly_once, name, "exactly_once"),
+        window_s=_checked_window(deduplicate, name),
         is_async=is_async,
         payload=payload_of(function, many=batch is not None),
     )
@@ -164,6 +169,14 @@ def _checked_timeout(timeout_s: Any, name: str) -> float | None:
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < math.inf:
         raise HandlerError(f"{name}: timeout_s is {timeout_s!r}; it must be a number of seconds above 0.")
     return float(timeout_s)
+
+
+def _checked_window(window: Any, name: str) -> float | None:
+    if window is None:
+        return None
+    if not isinstance(window, timedelta) or window <= timedelta(0):
+        raise HandlerError(f"{name}: deduplicate is {window!r}; it must be a timedelta above 0, or None.")
+    return window.total_seconds()
 
 
 def _checked_flag(value: Any, name: str, field: str) -> bool:

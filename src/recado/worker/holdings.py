@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
 from recado.kafka.abstract import Committed
 from recado.record import TopicPartition
 from recado.telemetry.metrics import WORKER_ASSIGNED, WORKER_STOPPED
-from recado.worker.epoch import Epoch, Stop
+from recado.worker.epoch import Epoch, Guarding, Stop
 from recado.worker.run import Run
 from recado.worker.runner import Runner
 
@@ -22,7 +22,15 @@ log = structlog.get_logger(__name__)
 class Holdings:
     """The epochs of the assigned partitions. Loop thread only, except ``snapshot``."""
 
-    def __init__(self, *, group: str, runners: list[Runner], find: Callable[[str], Runner | None]) -> None:
+    def __init__(
+        self,
+        *,
+        group: str,
+        runners: list[Runner],
+        find: Callable[[str], Runner | None],
+        guards: Mapping[Runner, Guarding],
+    ) -> None:
+        self._guards = guards
         self._group = group
         self._find = find
         self._by_topic: dict[str, Runner] = {}
@@ -57,6 +65,7 @@ class Holdings:
         else:
             self._by_topic[where.topic] = runner
             epoch.transactional = runner.handler.exactly_once
+            epoch.guard = self._guards.get(runner)
         self.count()
         return epoch
 

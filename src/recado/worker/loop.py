@@ -16,6 +16,7 @@ from recado.worker.commits import Commits
 from recado.worker.delays import Delays
 from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
+from recado.worker.guard import Guard
 from recado.worker.holdings import Holdings
 from recado.worker.oldest import Oldest
 from recado.worker.pulse import Pulse
@@ -56,6 +57,7 @@ class Loop:
         stop: StopRequest,
         pulse: Pulse,
         oldest: Oldest,
+        guards: Sequence[Guard],
     ) -> None:
         self._consumer = consumer
         self._holdings = holdings
@@ -67,6 +69,7 @@ class Loop:
         self._stop = stop
         self._pulse = pulse
         self._oldest = oldest
+        self._guards = guards
         self._turn_at = 0.0
         self._wait_s = IDLE_S
         self._only_topic: str | None = None
@@ -103,6 +106,8 @@ class Loop:
                 WORKER_RECORDS.labels(topic, "done before").inc(len(found) - len(todo))
             if todo:
                 epoch.held_bytes += sum(map(len, todo))
+                if epoch.guard is not None and not (todo := epoch.guard.admit(epoch, todo)):
+                    continue
                 self._holdings.runner(topic).lanes.offer(epoch, todo)
 
     def _by_partition(self, messages: list[Message]) -> Iterable[tuple[tuple[str, int], list[Message]]]:
@@ -126,6 +131,9 @@ class Loop:
 
     def _start_due(self) -> None:
         now = time.monotonic()
+        for guard in self._guards:
+            for epoch, messages in guard.due():
+                self._holdings.runner(epoch.topic).lanes.offer(epoch, messages)
         for run in self._delays.pop_due(now):
             self._holdings.runner(run.epoch.topic).put(run)
         starving = self._flow.room() == 0

@@ -92,8 +92,10 @@ class Outbound:
         while self._tray.flights:
             flight = self._tray.flights.popleft()
             epoch = flight.epoch
-            if epoch.fenced:
-                continue  # the next owner handles these records, and sends
+            if epoch.fenced:  # the next owner handles these records, and sends
+                if epoch.guard is not None:
+                    epoch.guard.release(epoch, flight.offsets)
+                continue
             self.expect(flight).uncounted.update(dict.fromkeys(flight.offsets, flight))
             self.send(flight)
 
@@ -225,6 +227,10 @@ class Outbound:
 
     def _delivered(self, flight: Flight) -> None:
         flight.is_delivered = True
+        if flight.epoch.guard is not None:
+            # A dead letter may come back under its id; and what a fenced transaction held was never sent.
+            gone = flight.outcome == "dead" or (flight.epoch.fenced and flight.epoch.transactional)
+            (flight.epoch.guard.release if gone else flight.epoch.guard.done)(flight.epoch, flight.offsets)
         if not flight.counted:
             return
         epoch = flight.epoch

@@ -43,16 +43,17 @@ class Outtray:
 
     def put(
         self, epoch: Epoch, messages: Sequence[Message], attempt: int, sent: list[Sent], back: list[Record]
-    ) -> None:
-        """Put in what a call sends, and empty ``sent``. Raises HandlerError for what can be sent nowhere.
+    ) -> bool:
+        """Put in what a call sends, and empty ``sent``; False where it sends nothing.
 
-        The caller tells the loop that the records are handled only afterwards, so the loop never sees them as done
-        without what they send.
+        Raises HandlerError for what can be sent nowhere. The caller tells the loop that the records are handled only
+        afterwards, so the loop never sees them as done without what they send.
         """
         given, sent[:] = list(sent), []
         records = outgoing(epoch, messages, given, back)
         if records:
             self.flights.append(Flight(epoch, [message.offset() for message in messages], attempt, records))
+        return bool(records)
 
     def must_wait(self, run: Run) -> bool:
         """Whether a thread that has sent shall wait a little before it goes on with its run."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from recado.kafka.abstract import Consumer
+from recado.worker.guard import Guard
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
 
 __all__ = ["reasons_not_ready"]
 
 
-def reasons_not_ready(consumer: Consumer, holdings: Holdings) -> list[Reason]:
+def reasons_not_ready(consumer: Consumer, holdings: Holdings, guards: Iterable[Guard]) -> list[Reason]:
     """Every reason, each with a stable ``code`` and a ``detail`` for a person; empty when ready."""
     reasons: list[Reason] = []
     if holdings.draining:
@@ -18,6 +21,7 @@ def reasons_not_ready(consumer: Consumer, holdings: Holdings) -> list[Reason]:
         reasons.append({"code": "kafka-unreachable", "detail": "No Kafka broker answers."})
     elif not holdings.joined:
         reasons.append({"code": "not-assigned", "detail": "The group has not given this worker its partitions yet."})
+    reasons += [{"code": "done-ids", "detail": guard.trouble} for guard in guards if guard.trouble]
     for epoch in holdings.snapshot():
         if (stop := epoch.stop) is not None:
             reasons.append(

@@ -129,6 +129,7 @@ class Rebalance:
         epochs = [epoch for where in partitions if (epoch := self._holdings.get(where))]
         self._holdings.close(epochs)
         self._holdings.fence(epochs)
+        self._settlement.release_ids(epochs)
         self._flow.forget(epochs)
         log.info(event, partitions=_shown(partitions), held=len(self._holdings.epochs))
 

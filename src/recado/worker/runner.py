@@ -8,12 +8,17 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from recado.errors import Undecodable
+from recado.kafka.abstract import Message
+from recado.record import Sent
+from recado.worker.epoch import Epoch
 from recado.worker.gather import Gathering
 from recado.worker.handlers import Handler
 from recado.worker.lanes import Dispatcher, Lanes
+from recado.worker.outputs import returned
+from recado.worker.outtray import Outtray
 from recado.worker.run import Run
 
-__all__ = ["Runner", "decoded", "dispatcher", "leave"]
+__all__ = ["Runner", "decoded", "dispatcher", "end", "leave"]
 
 
 class Runner(Protocol):
@@ -57,6 +62,15 @@ def leave(run: Run, runner: Runner, returned: deque[Run]) -> None:
         else:
             runner.lanes.finish(run)
     returned.append(run)
+
+
+def end(tray: Outtray, epoch: Epoch, messages: list[Message], attempt: int, sent: list[Sent], result: Any) -> None:
+    """A call has returned: hand over what it sends. Where it sends nothing its ids are done now.
+
+    Raises HandlerError for what can be sent nowhere.
+    """
+    if not tray.put(epoch, messages, attempt, sent, returned(result)) and epoch.guard is not None:
+        epoch.guard.done(epoch, [message.offset() for message in messages])
 
 
 def decoded(handler: Handler, run: Run) -> tuple[list[Any], Undecodable | None]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import structlog
 
 from recado.clock import wall_clock_ms
-from recado.errors import Undecodable
+from recado.errors import HandlerError, Undecodable
 from recado.kafka.abstract import Message
 from recado.outcomes.dead_letter import cause_of
 from recado.outcomes.decide import decide, describe
 from recado.outcomes.group_topics import dead_letter_topic
 from recado.outcomes.history import began, failed, failure_of, history_of
-from recado.outcomes.outcome import Dead, RetryAfter, Stopped
-from recado.outcomes.signals import Reject, Retry
+from recado.outcomes.outcome import Dead, Outcome, RetryAfter, Stopped
+from recado.outcomes.signals import AlreadyDone, Reject, Retry
 from recado.telemetry.metrics import WORKER_ATTEMPTS, WORKER_LATE, WORKER_RECORDS, WORKER_SECONDS
 from recado.worker.delays import Delays
 from recado.worker.epoch import Epoch, Stop
@@ -23,6 +23,7 @@ from recado.worker.exits import Exits
 from recado.worker.holdings import Holdings
 from recado.worker.outbound import Outbound, Refused
 from recado.worker.run import Run
+from recado.worker.runner import Runner
 
 __all__ = ["Settlement"]
 
@@ -84,6 +85,18 @@ class Settlement:
         """Whether a handler is at a record of these, or has sent something that Kafka has not confirmed."""
         return bool(self._holdings.executing(epochs)) or self._outbound.is_busy(epochs)
 
+    def release_ids(self, epochs: Iterable[Epoch]) -> None:
+        """These are no longer ours: whoever gets their records may handle them, but what is still being handled."""
+        for epoch in epochs:
+            if epoch.guard is not None:
+                executing = [m.offset() for run in self._holdings.executing([epoch]) for m in self._at_work(run)]
+                epoch.guard.forget(epoch, but=[*executing, *self._outbound.unconfirmed(epoch)])
+
+    def _at_work(self, run: Run) -> list[Message]:
+        """The records that its handler is at: of a batch all, else one."""
+        many = self._holdings.runner(run.epoch.topic).handler.batch is not None
+        return run.messages[run.at :] if many else run.messages[run.at : run.at + 1]
+
     def unconfirmed(self, epoch: Epoch) -> list[int]:
         """The offsets of records whose handlers sent what Kafka has not confirmed, ascending."""
         return self._outbound.unconfirmed(epoch)
@@ -140,6 +153,11 @@ class Settlement:
         error, run.error = run.error, None
         epoch, runner = run.epoch, self._holdings.runner(run.epoch.topic)
         assert error is not None
+        if isinstance(error, AlreadyDone):
+            self._skip(run, error)
+            return
+        if epoch.fenced and epoch.guard is not None:
+            epoch.guard.release(epoch, [message.offset() for message in self._at_work(run)])
         outcome = decide(error, attempt=run.attempt, policy=runner.handler.policy, chance=self._chance())
         run.failures = [*(run.failures if run.attempt > 1 else ()), failure_of(error, wall_clock_ms())]
         WORKER_ATTEMPTS.labels(epoch.topic, type(error).__name__).inc()
@@ -158,6 +176,35 @@ class Settlement:
             self._stop(epoch, stop, key=_shown(message.key()), error=describe(error), remedy=REMEDY)
         runner.lanes.finish(run)
 
+    def _skip(self, run: Run, error: AlreadyDone) -> None:
+        """The handler found that the record is done: it counts so, and the rest goes on."""
+        epoch, runner = run.epoch, self._holdings.runner(run.epoch.topic)
+        places = [at for at, message in enumerate(run.messages) if at >= run.at and message.offset() == error.offset]
+        if not places or (places[0] > run.at and runner.handler.batch is None):
+            run.error = HandlerError(f"it raised AlreadyDone of offset {error.offset}, which it was not given")
+            self._decide(run)
+            return
+        message = run.messages.pop(places[0])
+        if not epoch.fenced:
+            if epoch.guard is not None:
+                epoch.guard.done(epoch, [message.offset()])
+            epoch.tracker.done([message.offset()])
+            epoch.held_bytes -= len(message)
+            WORKER_RECORDS.labels(epoch.topic, "duplicate").inc()
+            log.info("done already", topic=epoch.topic, partition=epoch.partition, offset=message.offset())
+        run.in_offset_order = False  # a record is missing
+        self._go_on(run, runner)
+
+    def _go_on(self, run: Run, runner: Runner) -> None:
+        """Let what follows in a run that was given back be handled; its keys are free when nothing does."""
+        run.attempt = 1
+        if run.at == len(run.messages) or run.epoch.closed:
+            runner.lanes.finish(run)
+        elif runner.handler.batch is not None:
+            runner.put(run)
+        else:
+            runner.lanes.turn(run)
+
     def _bury(self, run: Run, error: BaseException, reason: str) -> None:
         """The record becomes a dead letter, a batch as many; what follows goes on."""
         epoch, runner = run.epoch, self._holdings.runner(run.epoch.topic)
@@ -169,13 +216,7 @@ class Settlement:
             self._exits.bury(epoch, message, history, cause)
             epoch.held_bytes -= len(message)
         run.at = run.settled = run.at + len(leaving)
-        run.attempt = 1
-        if run.at == len(run.messages) or epoch.closed:
-            runner.lanes.finish(run)
-        elif runner.handler.batch is not None:
-            runner.put(run)
-        else:
-            runner.lanes.turn(run)
+        self._go_on(run, runner)
 
     def _stop_sender(self, refused: Refused) -> None:
         flight, topic, error = refused
@@ -199,7 +240,7 @@ class Settlement:
             **facts,
         )
 
-    def _say(self, run: Run, error: BaseException, outcome: RetryAfter | Dead | Stopped) -> None:
+    def _say(self, run: Run, error: BaseException, outcome: Outcome) -> None:
         epoch, message = run.epoch, run.messages[run.at]
         facts = {
             "topic": epoch.topic,

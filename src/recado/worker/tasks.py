@@ -13,10 +13,9 @@ from typing import Any
 from recado.errors import HandlerTimeout
 from recado.record import OUTBOX, Sent
 from recado.worker.handlers import Handler
-from recado.worker.outputs import returned
 from recado.worker.outtray import Outtray
 from recado.worker.run import Run
-from recado.worker.runner import decoded, dispatcher, leave
+from recado.worker.runner import decoded, dispatcher, end, leave
 
 __all__ = ["TaskRunner"]
 
@@ -127,8 +126,8 @@ class TaskRunner:
                 if run.halt:
                     break
                 result = await call(payload(messages[at], epoch, attempt))
-                if result is not None or sent:
-                    self._tray.put(epoch, [messages[at]], attempt, sent, returned(result))
+                if result is not None or sent or epoch.guard is not None:
+                    end(self._tray, epoch, [messages[at]], attempt, sent, result)
                     await self._wait_for_kafka(run)
                 attempt = 1
             else:
@@ -147,7 +146,7 @@ class TaskRunner:
                 messages = run.messages[run.at : run.at + len(arguments)]
                 call = self.handler.call if self.handler.timeout_s is None else self._call_in_time
                 result = await call(arguments)
-                self._tray.put(run.epoch, messages, run.attempt, sent, returned(result))
+                end(self._tray, run.epoch, messages, run.attempt, sent, result)
                 run.at += len(arguments)
             run.error = undecodable
         except GeneratorExit:

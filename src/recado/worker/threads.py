@@ -14,10 +14,9 @@ from typing import Any
 
 from recado.record import OUTBOX, Sent
 from recado.worker.handlers import Handler
-from recado.worker.outputs import returned
 from recado.worker.outtray import Outtray
 from recado.worker.run import Run
-from recado.worker.runner import decoded, dispatcher, leave
+from recado.worker.runner import decoded, dispatcher, end, leave
 
 __all__ = ["ThreadRunner"]
 
@@ -90,8 +89,8 @@ class ThreadRunner:
                 if run.halt:
                     break
                 result = call(payload(messages[at], epoch, attempt))
-                if result is not None or sent:
-                    self._tray.put(epoch, [messages[at]], attempt, sent, returned(result))
+                if result is not None or sent or epoch.guard is not None:
+                    end(self._tray, epoch, [messages[at]], attempt, sent, result)
                     self._wait_for_kafka(run)
                 attempt = 1
             else:
@@ -107,7 +106,7 @@ class ThreadRunner:
             if arguments:
                 messages = run.messages[run.at : run.at + len(arguments)]
                 result = call(arguments)
-                self._tray.put(run.epoch, messages, run.attempt, sent, returned(result))
+                end(self._tray, run.epoch, messages, run.attempt, sent, result)
                 run.at += len(arguments)
             run.error = undecodable
         except BaseException as error:  # whatever it is, none of the batch is done

@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
@@ -84,6 +85,7 @@ class Worker:
         batch: tuple[int, float] | None = None,
         timeout_s: float | None = None,
         exactly_once: bool = False,
+        deduplicate: timedelta | None = None,
     ) -> Callable[[Function], Function]:
         r"""Declare a handler for topic names and patterns (``"^orders\..*"``); none means ``RECADO_TOPIC``.
 
@@ -94,6 +96,7 @@ class Worker:
         A call that takes longer than ``timeout_s`` seconds has failed (HandlerTimeout): an ``async def`` is cancelled;
         a ``def`` runs in a process of its own, ``concurrency`` of them, and that is killed.
         ``exactly_once`` puts what the handler sends and the offset of its record into one transaction.
+        ``deduplicate`` skips a record whose ``recado-id`` was done within that time; a second copy waits for the first.
         Raises HandlerError at once for a declaration that cannot work.
         """
 
@@ -109,6 +112,7 @@ class Worker:
                     batch=batch,
                     timeout_s=timeout_s,
                     exactly_once=exactly_once,
+                    deduplicate=deduplicate,
                 )
             )
             return function

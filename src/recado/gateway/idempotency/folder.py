@@ -11,10 +11,10 @@ from pathlib import Path
 
 import structlog
 
-from recado.gateway.idempotency.owners import Owner
 from recado.gateway.idempotency.store import Answers
 from recado.gateway.spool.damage import put_away
 from recado.gateway.spool.rescue import is_damage
+from recado.local.owners import Owner
 
 __all__ = ["Folder"]
 

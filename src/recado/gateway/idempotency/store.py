@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from recado.gateway.durable import BUSY_S, make_durable, transaction
 from recado.gateway.idempotency.kept import LAYOUT, Kept, decoded, encoded
 from recado.gateway.idempotency.keys import Key
-from recado.gateway.idempotency.owners import Owner
 from recado.gateway.spool.store import Damaged
+from recado.local.durable import BUSY_S, make_durable, transaction
+from recado.local.owners import Owner
 
 __all__ = ["Answers", "Conflict", "Gone", "InFlight"]
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recado.errors import SpoolFailed
-from recado.gateway.durable import BUSY_S, make_durable, transaction
 from recado.gateway.spool.reserve import Reserve
 from recado.gateway.spool.row import (
     REFUSED,
@@ -24,6 +23,7 @@ from recado.gateway.spool.row import (
     decoded,
     encoded,
 )
+from recado.local.durable import BUSY_S, make_durable, transaction
 
 __all__ = ["Damaged", "Store"]
 

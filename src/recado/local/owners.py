@@ -1,4 +1,4 @@
-"""Which process took a key: a lock file per process tells whether it still lives, whatever its number is."""
+"""Which process took something: a lock file per process tells whether it still lives, whatever its number is."""
 
 from __future__ import annotations
 
