@@ -158,10 +158,36 @@ def test_wrong_topics_are_refused(topics):
         make_worker().handler(*topics)(lambda record: None)
 
 
-@pytest.mark.parametrize("option", ["exactly_once", "deduplicate", "engine", "keep_order"])
-def test_options_that_are_not_built_yet_do_not_exist(option):
-    with pytest.raises(TypeError, match=option):
-        make_worker().handler("orders", **{option: 1})
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"engine": "queue"}, "engine is 'queue'"),
+        ({"engine": "share", "exactly_once": True}, "no transactions"),
+        ({"engine": "share", "timeout_s": 60}, "at most 25"),
+    ],
+)
+def test_an_engine_that_does_not_exist_or_cannot_do_it_is_refused(options, reason):
+    worker = make_worker()
+
+    def declare_and_run():
+        worker.handler("orders", **options)(lambda record: None)
+        worker.handlers.engine("group")
+
+    with pytest.raises(HandlerError, match=reason):
+        declare_and_run()
+
+
+def test_all_handlers_of_a_worker_have_one_engine():
+    worker = make_worker()
+    worker.handler("a", engine="share")(lambda record: None)
+    worker.handler("b")(lambda record: None)
+    assert worker.handlers.engine("share") == "share"
+    with pytest.raises(HandlerError, match="engine is group"):
+        worker.handlers.engine("group")
+    pattern = make_worker()
+    pattern.handler("^a.*", engine="share")(lambda record: None)
+    with pytest.raises(HandlerError, match="names of topics"):
+        pattern.handlers.engine("group")
 
 
 def test_a_topic_has_one_handler():

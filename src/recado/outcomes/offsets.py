@@ -110,6 +110,10 @@ class OffsetTracker:
                 pending.popleft()
         return True
 
+    def is_done(self, offset: int) -> bool:
+        """Whether a delivered record is done."""
+        return offset in self._done or not self._pending or offset < self._pending[0]
+
     def reached_end(self, offset: int) -> None:
         """Note that the partition holds nothing between the last delivered record and ``offset`` (exclusive)."""
         self._end = max(self._end, offset)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recado.kafka.abstract import Consumer, Outlet
+from recado.kafka.abstract import Consumer, Outlet, ShareConsumer
 from recado.settings import Settings
 from recado.worker.commits import Commits
 from recado.worker.crew import Crew
@@ -30,6 +30,7 @@ from recado.worker.readiness import reasons_not_ready
 from recado.worker.rebalance import Rebalance
 from recado.worker.runner import Runner
 from recado.worker.settlement import Settlement
+from recado.worker.share import MOST_PER_THREAD, ShareLoop
 from recado.worker.stop import StopRequest
 from recado.worker.transactions import Transactions
 
@@ -44,10 +45,10 @@ class Engine:
     """A worker that is ready to run: its loop, how it ends, and what can be told of it."""
 
     topics: list[str]
-    consumer: Consumer
+    consumer: Consumer | ShareConsumer
     holdings: Holdings
-    loop: Loop
-    drain: Drain
+    loop: Callable[[Sequence[str]], None]
+    drain: Callable[[], list[Remaining]]
     pulse: Pulse
     oldest: Oldest
     outbound: Outbound
@@ -60,10 +61,10 @@ class Engine:
             runner.start()
         self.pulse.start()
         try:
-            self.loop.run(self.topics)
+            self.loop(self.topics)
         finally:
             self.pulse.stop()
-            remaining = self.drain.run()
+            remaining = self.drain()
             self.exits.close()
             self.outbound.close()
             for guard in self.guards:
@@ -96,42 +97,62 @@ class Engine:
         return reasons_not_ready(self.consumer, self.holdings, self.guards)
 
 
-def assemble(
-    *,
-    handlers: Handlers,
-    crew: Crew,
-    settings: Settings,
-    group: str,
-    consumer: Consumer,
-    outlet: Callable[[], Outlet],
-    dead_letter_headers: str,
-    stop: StopRequest,
-    chance: Callable[[], float],
-) -> Engine:
-    """Wire one worker."""
-    clock, delays = time.monotonic, Delays()
-    runners, returned, tray = crew
-    guards = _guards(runners, settings, group, clock)
-    holdings = Holdings(group=group, runners=runners, find=_finder(handlers, settings.topic, runners), guards=guards)
-    outlet = functools.cache(outlet)
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker is made of, whoever it reads from."""
+
+    handlers: Handlers
+    crew: Crew
+    settings: Settings
+    group: str
+    outlet: Callable[[], Outlet]
+    dead_letter_headers: str
+    stop: StopRequest
+    chance: Callable[[], float]
+
+    def guards(self) -> dict[Runner, Guard]:
+        """A guard for each handler that asks for one; they share the group's store."""
+        store = functools.cache(lambda: DoneIds(self.settings.data_dir / "done-ids", self.group))
+        return {
+            runner: Guard(store=store, window_s=runner.handler.window_s, clock=time.monotonic)
+            for runner in self.crew.runners
+            if runner.handler.window_s is not None
+        }
+
+    def holdings(self, guards: Mapping[Runner, Guard]) -> Holdings:
+        """What it holds: nothing yet."""
+        find = _finder(self.handlers, self.settings.topic, self.crew.runners)
+        return Holdings(group=self.group, runners=self.crew.runners, find=find, guards=guards)
+
+    def exits(self, outbound: Outbound, outlet: Callable[[], Outlet]) -> Exits:
+        """The ways out of a partition."""
+        topics = ExitTopics(outlet=outlet, max_record_bytes=self.settings.max_record_bytes)
+        return Exits(outbound=outbound, topics=topics, family=self.dead_letter_headers)
+
+    def settlement(self, holdings: Holdings, delays: Delays, outbound: Outbound, exits: Exits) -> Settlement:
+        """Who takes back from the threads what they are through with."""
+        return Settlement(
+            holdings=holdings,
+            returned=self.crew.returned,
+            delays=delays,
+            outbound=outbound,
+            exits=exits,
+            clock=time.monotonic,
+            chance=self.chance,
+        )
+
+
+def assemble(parts: Parts, consumer: Consumer) -> Engine:
+    """Wire a worker that is a member of a consumer group."""
+    clock, delays, settings, stop = time.monotonic, Delays(), parts.settings, parts.stop
+    guards, outlet = parts.guards(), functools.cache(parts.outlet)
+    holdings = parts.holdings(guards)
     transactions = Transactions(
-        consumer=consumer, holdings=holdings, transactor=lambda: outlet().transactor(group), clock=clock
+        consumer=consumer, holdings=holdings, transactor=lambda: outlet().transactor(parts.group), clock=clock
     )
-    outbound = Outbound(tray=tray, connect=lambda: outlet().producer, transactions=transactions, clock=clock)
-    exits = Exits(
-        outbound=outbound,
-        topics=ExitTopics(outlet=outlet, max_record_bytes=settings.max_record_bytes),
-        family=dead_letter_headers,
-    )
-    settlement = Settlement(
-        holdings=holdings,
-        returned=returned,
-        delays=delays,
-        outbound=outbound,
-        exits=exits,
-        clock=clock,
-        chance=chance,
-    )
+    outbound = Outbound(tray=parts.crew.tray, connect=lambda: outlet().producer, transactions=transactions, clock=clock)
+    exits = parts.exits(outbound, outlet)
+    settlement = parts.settlement(holdings, delays, outbound, exits)
     commits = Commits(consumer=consumer, holdings=holdings, transactions=transactions, clock=clock)
     flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
     pulse, oldest = Pulse(), Oldest(holdings)
@@ -166,20 +187,39 @@ def assemble(
         stop=stop,
         drain_s=settings.drain_s,
     )
-    topics = handlers.subscription(settings.topic)
-    return Engine(topics, consumer, holdings, loop, drain, pulse, oldest, outbound, exits, list(guards.values()))
+    topics, kept = parts.handlers.subscription(settings.topic), list(guards.values())
+    return Engine(topics, consumer, holdings, loop.run, drain.run, pulse, oldest, outbound, exits, kept)
 
 
-def _guards(
-    runners: Sequence[Runner], settings: Settings, group: str, clock: Callable[[], float]
-) -> dict[Runner, Guard]:
-    """A guard for each handler that asks for one; they share the group's store."""
-    store = functools.cache(lambda: DoneIds(settings.data_dir / "done-ids", group))
-    return {
-        runner: Guard(store=store, window_s=runner.handler.window_s, clock=clock)
-        for runner in runners
-        if runner.handler.window_s is not None
-    }
+def assemble_share(parts: Parts, consumer: ShareConsumer) -> Engine:
+    """Wire a worker that is a member of a share group."""
+    delays, guards, outlet = Delays(), parts.guards(), functools.cache(parts.outlet)
+    holdings = parts.holdings(guards)
+    outbound = Outbound(
+        tray=parts.crew.tray, connect=lambda: outlet().producer, transactions=None, clock=time.monotonic
+    )
+    exits = parts.exits(outbound, outlet)
+    pulse, oldest = Pulse(), Oldest(holdings)
+    loop = ShareLoop(
+        consumer=consumer,
+        holdings=holdings,
+        settlement=parts.settlement(holdings, delays, outbound, exits),
+        delays=delays,
+        stop=parts.stop,
+        pulse=pulse,
+        oldest=oldest,
+        guards=list(guards.values()),
+        drain_s=parts.settings.drain_s,
+    )
+    topics, kept = parts.handlers.subscription(parts.settings.topic), list(guards.values())
+    return Engine(topics, consumer, holdings, loop.run, loop.drain, pulse, oldest, outbound, exits, kept)
+
+
+def most_at_once(parts: Parts) -> int:
+    """How many records a share group lends at once: some for each thread or task, or a batch."""
+    return max(
+        handler.batch[0] if handler.batch else MOST_PER_THREAD * handler.concurrency for handler in parts.handlers.all
+    )
 
 
 def _finder(handlers: Handlers, default_topic: str, runners: Sequence[Runner]) -> Callable[[str], Runner | None]:

@@ -18,7 +18,7 @@ from recado.worker.holdings import Holdings
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 
-__all__ = ["Drain", "Remaining"]
+__all__ = ["LEAVE_S", "Drain", "Remaining", "within"]
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Drain:
         for runner in self._holdings.runners:
             runner.stop()
         budget_s = max(0.0, self._deadline - time.monotonic()) if self._consumer.reachable else 0.0
-        if not _within(budget_s + LEAVE_S, self._leave):
+        if not within(budget_s + LEAVE_S, self._leave):
             log.warning("kafka did not answer at the end")
         return remaining + self._uncommitted + self._left_out()
 
@@ -159,7 +159,7 @@ def _done_again(epoch: Epoch, why: str) -> Remaining:
     return Remaining(epoch.topic, epoch.partition, epoch.committed.offset if epoch.committed else 0, reason)
 
 
-def _within(seconds: float, act: Callable[[], None]) -> bool:
+def within(seconds: float, act: Callable[[], None]) -> bool:
     """Do something that may hang; False when it did not end in time (its thread is left alone)."""
     thread = threading.Thread(target=act, name="recado-leave", daemon=True)
     thread.start()

@@ -43,6 +43,8 @@ class Epoch:
         "claims",
         "closed",
         "committed",
+        "dead",
+        "deliveries",
         "fenced",
         "group",
         "guard",
@@ -71,6 +73,9 @@ class Epoch:
         self.claims: dict[int, Any] = {}
         #: Only transactions commit it, together with what its handlers sent.
         self.transactional = False
+        #: Of a share group: how often each record was delivered, and which are dead letters now.
+        self.deliveries: dict[int, int] = {}
+        self.dead: set[int] = set()
         #: Nothing more of it is handed to a handler; what executes now may finish and counts.
         self.closed = False
         #: The partition is no longer ours: results that come now are dropped (and counted).

@@ -15,9 +15,15 @@ from recado.outcomes.backoff import Backoff, RetryPolicy
 from recado.settings import is_topic_name
 from recado.worker.payload import Payload, payload_of
 
-__all__ = ["Handler", "Handlers", "declare"]
+__all__ = ["ENGINES", "Handler", "Handlers", "declare"]
 
 ORDERS = ("key", "partition", "none")
+
+#: A consumer group, or a share group (KIP-932, a preview).
+ENGINES = ("group", "share")
+
+#: A share group lends a record for 30 s: a handler that takes longer has its record given to another one meanwhile.
+MOST_SHARE_S = 25.0
 
 #: More threads than this in one process only fight for the interpreter; use ``--processes`` or ``async def``.
 MAX_THREADS = 1024
@@ -41,6 +47,8 @@ class Handler:
     exactly_once: bool
     #: For how long a done id is remembered, None where ids do not matter.
     window_s: float | None
+    #: "group", "share", or "" where the worker says.
+    engine: str
     is_async: bool
     payload: Payload
 
@@ -56,6 +64,7 @@ def declare(
     timeout_s: float | None = None,
     exactly_once: bool = False,
     deduplicate: timedelta | None = None,
+    engine: str | None = None,
 ) -> Handler:
     """Check a declaration. Raises HandlerError that names the handler and what to change."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -78,6 +87,7 @@ def declare(
         timeout_s=_checked_timeout(timeout_s, name),
         exactly_once=_checked_flag(exactly_once, name, "exactly_once"),
         window_s=_checked_window(deduplicate, name),
+        engine=_checked_engine(engine, name),
         is_async=is_async,
         payload=payload_of(function, many=batch is not None),
     )
@@ -105,6 +115,16 @@ class Handlers:
             raise HandlerError(f"topic {default_topic!r}, which RECADO_TOPIC names, has two handlers.")
         return names
 
+    def engine(self, default: str) -> str:
+        """How all of them run. Raises HandlerError where they differ, or where one cannot run so."""
+        for handler in self.all:
+            other, chosen = self.all[0].engine or default, handler.engine or default
+            if chosen != other:
+                raise HandlerError(f"{handler.name}: engine is {chosen}, but {self.all[0].name}'s is {other}.")
+            if chosen == "share":
+                _check_share(handler)
+        return self.all[0].engine or default
+
     def find(self, topic: str, default_topic: str) -> Handler | None:
         """The handler of a topic, or None."""
         for handler in self.all:
@@ -114,6 +134,16 @@ class Handlers:
             if any(pattern.startswith("^") and re.match(pattern, topic) for pattern in handler.topics):
                 return handler
         return None
+
+
+def _check_share(handler: Handler) -> None:
+    if handler.exactly_once:
+        raise HandlerError(f"{handler.name}: exactly_once needs engine='group'; a share group has no transactions.")
+    if patterns := [topic for topic in handler.topics if topic.startswith("^")]:
+        raise HandlerError(f"{handler.name}: engine='share' takes names of topics, not the pattern {patterns[0]!r}.")
+    if handler.timeout_s is not None and handler.timeout_s > MOST_SHARE_S:
+        rule = f"a share group lends records for 30 s, so at most {MOST_SHARE_S:g}"
+        raise HandlerError(f"{handler.name}: timeout_s is {handler.timeout_s:g}; {rule}.")
 
 
 def _check_function(function: Any, name: str) -> None:
@@ -169,6 +199,12 @@ def _checked_timeout(timeout_s: Any, name: str) -> float | None:
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < math.inf:
         raise HandlerError(f"{name}: timeout_s is {timeout_s!r}; it must be a number of seconds above 0.")
     return float(timeout_s)
+
+
+def _checked_engine(engine: Any, name: str) -> str:
+    if engine is not None and engine not in ENGINES:
+        raise HandlerError(f"{name}: engine is {engine!r}; it must be one of {', '.join(ENGINES)}.")
+    return engine or ""
 
 
 def _checked_window(window: Any, name: str) -> float | None:

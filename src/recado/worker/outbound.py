@@ -70,7 +70,7 @@ class Outbound:
         *,
         tray: Outtray,
         connect: Callable[[], Producer],
-        transactions: Transactions,
+        transactions: Transactions | None,
         clock: Callable[[], float],
     ) -> None:
         self._tray = tray
@@ -108,7 +108,7 @@ class Outbound:
     def send(self, flight: Flight) -> None:
         """Send an expected flight."""
         self._count(flight.records, 1)
-        if flight.epoch.transactional:
+        if flight.epoch.transactional and self._transactions is not None:
             self._transactions.add(flight)
         else:
             self._send(flight, flight.records)
@@ -144,7 +144,7 @@ class Outbound:
         while self._reported:
             delivery = self._reported.popleft()
             self._settle(self._flying.pop(delivery), delivery)
-        for settled in self._transactions.settle():
+        for settled in self._transactions.settle() if self._transactions is not None else ():
             self._settle_transacted(settled)
         now = self._clock()
         while self._again and self._again[0][0] <= now:
@@ -170,7 +170,8 @@ class Outbound:
 
     def close(self) -> None:
         """Send nothing more: what is not confirmed is not committed either, so it comes again."""
-        self._transactions.close()
+        if self._transactions is not None:
+            self._transactions.close()
         if self._producer is not None:
             self._producer.close(0.0)
 
@@ -237,6 +238,8 @@ class Outbound:
         if epoch.fenced:
             WORKER_LATE.labels(epoch.topic).inc(len(flight.counted))
             return
+        if flight.outcome == "dead":
+            epoch.dead.update(flight.counted)
         epoch.tracker.done(flight.counted)
         WORKER_RECORDS.labels(epoch.topic, flight.outcome).inc(len(flight.counted))
 

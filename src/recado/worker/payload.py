@@ -50,7 +50,7 @@ def record_of(message: Message, epoch: Epoch, attempt: int) -> Record:
         timestamp_ms if kind else -1,
         message.key(),
         tuple(headers) if headers else (),
-        attempt,
+        attempt + epoch.deliveries.get(message.offset(), 1) - 1 if epoch.deliveries else attempt,
         epoch.group,
     )
 

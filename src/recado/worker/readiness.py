@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recado.kafka.abstract import Consumer
+from recado.kafka.abstract import Consumer, ShareConsumer
 from recado.worker.guard import Guard
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
@@ -12,7 +12,7 @@ from recado.worker.holdings import Holdings
 __all__ = ["reasons_not_ready"]
 
 
-def reasons_not_ready(consumer: Consumer, holdings: Holdings, guards: Iterable[Guard]) -> list[Reason]:
+def reasons_not_ready(consumer: Consumer | ShareConsumer, holdings: Holdings, guards: Iterable[Guard]) -> list[Reason]:
     """Every reason, each with a stable ``code`` and a ``detail`` for a person; empty when ready."""
     reasons: list[Reason] = []
     if holdings.draining:

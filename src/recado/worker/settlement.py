@@ -158,7 +158,7 @@ class Settlement:
             return
         if epoch.fenced and epoch.guard is not None:
             epoch.guard.release(epoch, [message.offset() for message in self._at_work(run)])
-        outcome = decide(error, attempt=run.attempt, policy=runner.handler.policy, chance=self._chance())
+        outcome = decide(error, attempt=self._attempt(run), policy=runner.handler.policy, chance=self._chance())
         run.failures = [*(run.failures if run.attempt > 1 else ()), failure_of(error, wall_clock_ms())]
         WORKER_ATTEMPTS.labels(epoch.topic, type(error).__name__).inc()
         self._say(run, error, outcome)
@@ -175,6 +175,11 @@ class Settlement:
             stop = Stop(message.offset(), run.attempt, outcome.reason)
             self._stop(epoch, stop, key=_shown(message.key()), error=describe(error), remedy=REMEDY)
         runner.lanes.finish(run)
+
+    def _attempt(self, run: Run) -> int:
+        """Which attempt this was; a share group's broker counts deliveries, too."""
+        earlier = run.epoch.deliveries.get(run.messages[run.at].offset(), 1) - 1
+        return run.attempt + earlier
 
     def _skip(self, run: Run, error: AlreadyDone) -> None:
         """The handler found that the record is done: it counts so, and the rest goes on."""

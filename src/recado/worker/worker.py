@@ -15,20 +15,21 @@ from typing import Any, TypeVar
 import structlog
 
 from recado.errors import ConfigurationError, HandlerError, RecadoError
-from recado.kafka.abstract import Consumer, Outlet
+from recado.kafka.abstract import Consumer, Outlet, ShareConsumer
 from recado.kafka.cluster import connect_outlet
 from recado.kafka.config import consumer_config
 from recado.kafka.consumer import KafkaConsumer
+from recado.kafka.share_consumer import KafkaShareConsumer
 from recado.outcomes.backoff import Backoff
 from recado.outcomes.dead_letter import FAMILIES
 from recado.outcomes.outcome import Outcome
 from recado.record import Record
 from recado.settings import Settings, from_process
 from recado.telemetry import logs
-from recado.worker.assembly import Engine, assemble
+from recado.worker.assembly import Engine, Parts, assemble, assemble_share, most_at_once
 from recado.worker.crew import crew_of
 from recado.worker.drain import Remaining
-from recado.worker.handlers import Handlers, declare
+from recado.worker.handlers import ENGINES, Handlers, declare
 from recado.worker.health import HealthPort
 from recado.worker.stop import StopRequest
 from recado.worker.trial import try_once
@@ -42,6 +43,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 #: How a worker comes to Kafka: (settings, group) → consumer. Tests pass the in-memory twin.
 ConsumerFactory = Callable[[Settings, str], Consumer]
 
+
+#: Likewise, for a share group: (settings, group, records at once) → share consumer.
+ShareConsumerFactory = Callable[[Settings, str, int], ShareConsumer]
 
 #: Likewise: settings → what it sends through. Called once, when there is something to send.
 OutletFactory = Callable[[Settings], Outlet]
@@ -57,11 +61,20 @@ class Worker:
 
     ``group`` and ``settings`` default to those of the process (environment, ``recado.toml``), read when it runs.
     ``dead_letter_headers`` says whose names a dead letter's headers have: ``kafka``, ``connect`` or ``spring``.
+    ``engine`` is for handlers that name none: ``group`` (a consumer group) or ``share`` (a share group, a preview).
     """
 
     def __init__(
-        self, group: str | None = None, *, settings: Settings | None = None, dead_letter_headers: str = "kafka"
+        self,
+        group: str | None = None,
+        *,
+        settings: Settings | None = None,
+        dead_letter_headers: str = "kafka",
+        engine: str = "group",
     ) -> None:
+        if engine not in ENGINES:
+            raise ConfigurationError(f"Worker(engine={engine!r}): it must be one of {', '.join(ENGINES)}.")
+        self._engine = engine
         if dead_letter_headers not in FAMILIES:
             rule = f"it must be one of {', '.join(FAMILIES)}"
             raise ConfigurationError(f"Worker(dead_letter_headers={dead_letter_headers!r}): {rule}.")
@@ -86,6 +99,7 @@ class Worker:
         timeout_s: float | None = None,
         exactly_once: bool = False,
         deduplicate: timedelta | None = None,
+        engine: str | None = None,
     ) -> Callable[[Function], Function]:
         r"""Declare a handler for topic names and patterns (``"^orders\..*"``); none means ``RECADO_TOPIC``.
 
@@ -97,6 +111,7 @@ class Worker:
         a ``def`` runs in a process of its own, ``concurrency`` of them, and that is killed.
         ``exactly_once`` puts what the handler sends and the offset of its record into one transaction.
         ``deduplicate`` skips a record whose ``recado-id`` was done within that time; a second copy waits for the first.
+        ``engine="share"`` (a preview; Kafka 4.2 and later) reads as a share group; all handlers of a worker alike.
         Raises HandlerError at once for a declaration that cannot work.
         """
 
@@ -113,6 +128,7 @@ class Worker:
                     timeout_s=timeout_s,
                     exactly_once=exactly_once,
                     deduplicate=deduplicate,
+                    engine=engine,
                 )
             )
             return function
@@ -125,6 +141,7 @@ class Worker:
         settings: Settings | None = None,
         consumer: ConsumerFactory = kafka_consumer,
         outlet: OutletFactory = connect_outlet,
+        share_consumer: ShareConsumerFactory = KafkaShareConsumer,
     ) -> None:
         """Work until SIGTERM, SIGINT or ``stop``; then finish what executes, commit and return.
 
@@ -135,7 +152,7 @@ class Worker:
         try:
             settings = settings or self._settings or from_process().settings
             logs.set_up(format=settings.log_format, level=settings.log_level)
-            remaining = self._work(settings, consumer, outlet)
+            remaining = self._work(settings, consumer, outlet, share_consumer)
         except RecadoError as error:
             log.error("worker cannot run", error=str(error), code=error.code)
             raise SystemExit(2) from error
@@ -165,22 +182,33 @@ class Worker:
             raise HandlerError(f"{handler.name} takes one record at a time.")
         return try_once(handler, records, run_coroutine=asyncio.run)
 
-    def _work(self, settings: Settings, consumer: ConsumerFactory, outlet: OutletFactory) -> list[Remaining]:
+    def _work(
+        self,
+        settings: Settings,
+        consumer: ConsumerFactory,
+        outlet: OutletFactory,
+        share_consumer: ShareConsumerFactory,
+    ) -> list[Remaining]:
         if not self.handlers.all:
             raise ConfigurationError("This worker has no handler; declare one with @worker.handler('topic').")
         group = self._group or settings.group
+        shares = self.handlers.engine(self._engine) == "share"
         crew = crew_of(self.handlers.all)
-        engine = assemble(
+        parts = Parts(
             handlers=self.handlers,
             crew=crew,
             settings=settings,
             group=group,
-            consumer=consumer(settings, group),
             outlet=partial(outlet, settings),
             dead_letter_headers=self._dead_letter_headers,
             stop=self._stop,
             chance=random.random,
         )
+        if shares:
+            log.warning("engine share is a preview", group=group, needs="Kafka 4.2 or later")
+            engine = assemble_share(parts, share_consumer(settings, group, most_at_once(parts)))
+        else:
+            engine = assemble(parts, consumer(settings, group))
         port = HealthPort(
             host=settings.worker_host,
             port=settings.worker_port,
