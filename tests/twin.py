@@ -34,7 +34,10 @@ class Member:
     def _run(self) -> None:
         try:
             self.worker.run(
-                settings=self._settings, consumer=self._connect, outlet=lambda settings: self._kafka.outlet()
+                settings=self._settings,
+                consumer=self._connect,
+                outlet=lambda settings: self._kafka.outlet(),
+                coordinator=lambda settings, group: self._kafka.coordinator(group),
             )
         except SystemExit as ended:
             self.exit_code = int(ended.code or 0)

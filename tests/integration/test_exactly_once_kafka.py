@@ -24,7 +24,7 @@ from recado.kafka.transactor import KafkaTransactor
 from recado.record import Outgoing, TopicPartition
 from recado.settings import Settings
 from recado.worker.worker import kafka_consumer
-from tests.integration.test_worker_kafka import Scene, scene  # noqa: F401 - a fixture
+from tests.integration.test_worker_kafka import Scene, protocol, scene  # noqa: F401 - fixtures
 from tests.programs import Program, eventually, read_all
 
 COPIER = """
@@ -70,16 +70,12 @@ def judge(bootstrap: str, source: dict[int, int], out: str) -> None:
     assert back == [], "a key went back"
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
 @pytest.mark.parametrize("transaction_ms", TRANSACTIONS_MS)
 def test_every_input_is_once_in_the_output_whatever_dies(scene: Scene, topic, protocol, transaction_ms):  # noqa: F811
     name, out = topic(partitions=4), topic(partitions=1)
     handler = "import json\n" + COPIER.replace("OUT", out)
-    settings = {
-        "RECADO_KAFKA_CONSUMER_GROUP_PROTOCOL": protocol,
-        "RECADO_KAFKA_PRODUCER_TRANSACTION_TIMEOUT_MS": str(transaction_ms),
-    }
-    if protocol == "consumer":
+    settings = {**protocol, "RECADO_KAFKA_PRODUCER_TRANSACTION_TIMEOUT_MS": str(transaction_ms)}
+    if protocol["RECADO_KAFKA_CONSUMER_GROUP_PROTOCOL"] == "consumer":
         scene.of_a_member = {}
     chance, sent = random.Random(transaction_ms), 0
     with ExitStack() as ending:

@@ -406,6 +406,8 @@ def test_several_processes_share_the_partitions_and_one_that_dies_is_replaced(sc
     arguments = ["-m", "recado", "worker", "jobs.py", "--processes", "2"]
     with running(arguments, environment, tmp_path) as program:
         eventually(lambda: program.log.count("partitions assigned") >= 2, why=lambda: program.log)
+        either = rf"members \| worker-1: {name} [01] · worker-2: {name} [01]\n"
+        eventually(lambda: re.search(either, program.log), why=lambda: program.log)
         scene.send(name, 100)
         eventually(lambda: sum(scene.committed(name, 2).values()) == 100, why=lambda: program.log)
         pids = [int(line.split()[1]) for line in (tmp_path / "journal").read_text().splitlines() if "pid" in line]
@@ -416,6 +418,33 @@ def test_several_processes_share_the_partitions_and_one_that_dies_is_replaced(sc
         assert program.stop() == 0, program.log
     for pid in children:
         assert not Path(f"/proc/{pid}").exists()
+
+
+IMPATIENT = """
+from recado.worker import audit
+audit.LOOK_EVERY_S, audit.GRACE_S, audit.STALLED_S = 0.2, 1.0, 2.0
+"""
+
+
+def test_kafka_agrees_with_a_healthy_worker_whatever_its_protocol(scene, topic, protocol):
+    name = topic(partitions=3)
+    if protocol["RECADO_KAFKA_CONSUMER_GROUP_PROTOCOL"] == "consumer":
+        scene.of_a_member = {}
+    with scene.worker(IMPATIENT + NOTES, name, **protocol) as first:
+        eventually(lambda: scene.reasons() == [], why=lambda: first.log)
+        port = scene.port
+        with scene.worker(IMPATIENT + NOTES, name, **protocol) as second:
+            eventually(lambda: scene.reasons() == [], why=lambda: second.log)
+            until = time.monotonic() + 6
+            while time.monotonic() < until:
+                scene.send(name, 50, keys=5)
+                time.sleep(0.2)
+            assert scene.reasons() == []
+            scene.port = port
+            assert scene.reasons() == []
+        time.sleep(3)  # the second was killed: until its session ends the coordinator counts its share as its own
+        assert "not-owned" not in first.log
+        assert "not as Kafka says" not in first.log + second.log
 
 
 def test_the_example_worker_runs(scene, topic):

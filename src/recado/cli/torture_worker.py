@@ -108,7 +108,8 @@ def worker(
     if patterns := [topic for topic in topics if topic.startswith("^")]:
         raise ConfigurationError(f"{target}: the pattern {patterns[0]!r} names no topic that could be fed.")
     chance = random.Random(plan.seed)  # noqa: S311 - to be repeated
-    drawn = Membership(chance.choice(["classic", "consumer"]), chance.random() < 0.25)
+    known = ["classic"] if settings.kafka_version.startswith("3.") else ["classic", "consumer"]  # a preview in 3.9
+    drawn = Membership(chance.choice(known), chance.random() < 0.25)
     membership = Membership(protocol or drawn.protocol, drawn.is_static if is_static is None else is_static)
     terms = Terms(
         folder=Path(tempfile.mkdtemp(prefix="recado-torture-")),

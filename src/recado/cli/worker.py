@@ -13,6 +13,7 @@ import click
 from watchfiles import PythonFilter, watch
 
 from recado.cli.loading import load_object
+from recado.cli.members import client_id, watch_members
 from recado.cli.options import current_settings, settings_options
 from recado.settings import Settings
 from recado.supervisor import Program, Supervisor
@@ -44,11 +45,11 @@ def worker(target: str, processes: int, reload: bool) -> int:
     if processes == 1 and not reload:
         load_object(target, Worker, "worker").run(settings=settings)
         return 0
-    load_object(target, Worker, "worker")  # a mistake should be said here, not by every child
-    return _supervise(target, processes, settings, reload=reload)
+    loaded = load_object(target, Worker, "worker")  # a mistake should be said here, not by every child
+    return _supervise(target, processes, settings, loaded.group or settings.group, reload=reload)
 
 
-def _supervise(target: str, processes: int, settings: Settings, *, reload: bool) -> int:
+def _supervise(target: str, processes: int, settings: Settings, group: str, *, reload: bool) -> int:
     command = [sys.executable, "-m", "recado", "worker", target, *_own_options()]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or what handlers print would come late
     if settings.log_format == "auto" and sys.stderr.isatty():
@@ -63,15 +64,18 @@ def _supervise(target: str, processes: int, settings: Settings, *, reload: bool)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     supervisor = Supervisor(programs, on_line=_print_line, drain_s=settings.drain_s)
+    if processes > 1:
+        watch_members(settings, group, names, lambda line: _print_line("members", line))
     if reload:
         threading.Thread(target=_watch, args=(stop, changed), name="reload", daemon=True).start()
     return supervisor.run(stop, hurry=hurry, reload=changed if reload else None)
 
 
 def _identity(settings: Settings, name: str) -> dict[str, str]:
-    """A static member (``group.instance.id``) is one process: each of several gets an identity of its own."""
+    """Each of several has a name by which the coordinator shows it, and a static member an identity of its own."""
+    own = {"RECADO_KAFKA_CONSUMER_CLIENT_ID": client_id(settings, name)}
     identity = {**settings.kafka, **settings.kafka_consumer}.get("group.instance.id")
-    return {"RECADO_KAFKA_CONSUMER_GROUP_INSTANCE_ID": f"{identity}-{name}"} if identity else {}
+    return own | ({"RECADO_KAFKA_CONSUMER_GROUP_INSTANCE_ID": f"{identity}-{name}"} if identity else {})
 
 
 def _own_options() -> list[str]:

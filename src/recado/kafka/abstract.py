@@ -14,6 +14,7 @@ __all__ = [
     "Clients",
     "Committed",
     "Consumer",
+    "Coordinator",
     "Enlisted",
     "Link",
     "Message",
@@ -151,6 +152,10 @@ class Consumer(Protocol):
     def reachable(self) -> bool:
         """Whether a broker answered last, as far as is known now. Any thread may ask."""
 
+    @property
+    def member_id(self) -> str:
+        """By which id the coordinator knows this member now; empty before it has joined. Any thread may ask."""
+
     def subscribe(self, topics: Sequence[str], listener: PartitionListener) -> None:
         """Join the group for these topic names and patterns (a pattern starts with ``^``)."""
 
@@ -207,6 +212,19 @@ class Clients(Protocol):
 
     def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Let Kafka delete the records below these offsets, in its own time. Never blocks, never raises."""
+
+
+class Coordinator(Protocol):
+    """What Kafka says of a group, beside what its members believe. Any one thread; both calls block for some seconds.
+
+    They raise KafkaUnreachable and other RecadoErrors.
+    """
+
+    def owned(self, member: str) -> set[TopicPartition] | None:
+        """What the coordinator has given to a member; None where it knows no such member now."""
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Up to where (exclusive) each partition can be read with read_committed."""
 
 
 class Verdict(Enum):

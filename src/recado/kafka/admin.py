@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Position
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, OffsetSpec
 
@@ -159,6 +159,11 @@ class Admin:
         """The end offset of each partition (exclusive)."""
         return self._offsets(partitions, OffsetSpec.latest())
 
+    def stable_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The last stable offset of each partition: up to where read_committed reads."""
+        found = self._list_offsets(partitions, OffsetSpec.latest(), isolation_level=IsolationLevel.READ_COMMITTED)
+        return {partition: result.offset for partition, result in found.items()}
+
     def since(self, partitions: list[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
         """The first offset of each partition whose record is not older; its end where all are."""
         found = self._offsets(partitions, OffsetSpec.for_timestamp(timestamp_ms))
@@ -179,13 +184,15 @@ class Admin:
     def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
         return {partition: result.offset for partition, result in self._list_offsets(partitions, spec).items()}
 
-    def _list_offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, Any]:
+    def _list_offsets(
+        self, partitions: list[TopicPartition], spec: OffsetSpec, **options: IsolationLevel
+    ) -> dict[TopicPartition, Any]:
         """What ``spec`` names in each partition; one that has no leader now, or went away, is left out."""
         if not partitions:
             return {}
         asked = {Position(*partition): spec for partition in partitions}
         found = {}
-        for position, future in self.client.list_offsets(asked, request_timeout=TIMEOUT_S).items():
+        for position, future in self.client.list_offsets(asked, request_timeout=TIMEOUT_S, **options).items():
             where = TopicPartition(position.topic, position.partition)
             try:
                 found[where] = answered(future, f"asking {self._servers} for offsets")

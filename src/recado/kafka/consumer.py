@@ -90,6 +90,11 @@ class KafkaConsumer:
         """Whether a broker answered last, as far as is known now."""
         return self._reachable
 
+    @property
+    def member_id(self) -> str:
+        """By which id the coordinator knows this member now."""
+        return self._client.memberid() or ""
+
     def subscribe(self, topics: Sequence[str], listener: PartitionListener) -> None:
         """Join the group for these topic names and patterns."""
         self._listener, self._topics = listener, list(topics)

@@ -14,7 +14,7 @@ from recado.kafka.memory_group import MemoryConsumer, MemoryGroup
 from recado.kafka.memory_producer import MemoryProducer
 from recado.record import Headers, Outgoing, TopicPartition
 
-__all__ = ["MemoryKafka", "MemoryMessage", "MemoryTopics", "MemoryTransactor"]
+__all__ = ["MemoryCoordinator", "MemoryKafka", "MemoryMessage", "MemoryTopics", "MemoryTransactor"]
 
 
 class MemoryMessage:
@@ -182,6 +182,10 @@ class MemoryKafka:
         """What a worker sends through."""
         return Outlet(self.producer(), self.topics(), self, self.transactor)
 
+    def coordinator(self, group: str) -> MemoryCoordinator:
+        """What is said of a group (the contract is ``abstract.Coordinator``)."""
+        return MemoryCoordinator(self, group)
+
     def transactor(self, group: str) -> MemoryTransactor:
         """Transactions for a group (the contract is ``abstract.Transactor``)."""
         return MemoryTransactor(self)
@@ -213,6 +217,26 @@ class MemoryKafka:
             return zlib.crc32(record.key) % count
         self._next += 1
         return self._next % count
+
+
+class MemoryCoordinator:
+    """What the twin says of a group (the contract is ``abstract.Coordinator``)."""
+
+    def __init__(self, kafka: MemoryKafka, group: str) -> None:
+        self._kafka, self._group = kafka, group
+
+    def owned(self, member: str) -> set[TopicPartition] | None:
+        """What a member owns; None where it is none."""
+        with self._kafka.changed:
+            group = self._kafka.group(self._group)
+            if member not in {found.member_id for found in group.members}:
+                return None
+            return {where for where, owner in group.owners.items() if owner.member_id == member}
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The end of each partition."""
+        with self._kafka.changed:
+            return {where: len(self._kafka.logs[where]) for where in partitions if where in self._kafka.logs}
 
 
 class MemoryTransactor:

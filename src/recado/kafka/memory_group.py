@@ -103,6 +103,11 @@ class MemoryConsumer:
         """Whether the twin is meant to answer."""
         return self._cluster.reachable
 
+    @property
+    def member_id(self) -> str:
+        """By which id the twin's coordinator knows this member."""
+        return f"member-{id(self)}"
+
     def wants(self, topic: str) -> bool:
         """Tell whether the subscription names or matches the topic."""
         return topic in self._names or any(pattern.match(topic) for pattern in self._patterns)

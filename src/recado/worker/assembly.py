@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recado.kafka.abstract import Consumer, Outlet, ShareConsumer
+from recado.kafka.abstract import Consumer, Coordinator, Outlet, ShareConsumer
 from recado.settings import Settings
+from recado.worker.audit import Audit
 from recado.worker.commits import Commits
 from recado.worker.crew import Crew
 from recado.worker.delays import Delays
@@ -54,16 +55,21 @@ class Engine:
     outbound: Outbound
     exits: Exits
     guards: list[Guard]
+    audit: Audit | None = None
 
     def run(self) -> list[Remaining]:
         """Work until a stop is requested, then drain, whatever ended the work; return what remains undone."""
         for runner in self.holdings.runners:
             runner.start()
         self.pulse.start()
+        if self.audit is not None:
+            self.audit.start()
         try:
             self.loop(self.topics)
         finally:
             self.pulse.stop()
+            if self.audit is not None:
+                self.audit.stop()
             remaining = self.drain()
             self.exits.close()
             self.outbound.close()
@@ -94,7 +100,7 @@ class Engine:
 
     def reasons_not_ready(self) -> list[Reason]:
         """Why it is not ready now (any thread)."""
-        return reasons_not_ready(self.consumer, self.holdings, self.guards)
+        return reasons_not_ready(self.consumer, self.holdings, self.guards, self.audit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,7 @@ class Parts:
         )
 
 
-def assemble(parts: Parts, consumer: Consumer) -> Engine:
+def assemble(parts: Parts, consumer: Consumer, coordinator: Callable[[], Coordinator]) -> Engine:
     """Wire a worker that is a member of a consumer group."""
     clock, delays, settings, stop = time.monotonic, Delays(), parts.settings, parts.stop
     guards, outlet = parts.guards(), functools.cache(parts.outlet)
@@ -178,6 +184,7 @@ def assemble(parts: Parts, consumer: Consumer) -> Engine:
         oldest=oldest,
         guards=list(guards.values()),
     )
+    audit = Audit(coordinator=coordinator, consumer=consumer, holdings=holdings, delays=delays, flow=flow)
     drain = Drain(
         consumer=consumer,
         holdings=holdings,
@@ -188,7 +195,7 @@ def assemble(parts: Parts, consumer: Consumer) -> Engine:
         drain_s=settings.drain_s,
     )
     topics, kept = parts.handlers.subscription(settings.topic), list(guards.values())
-    return Engine(topics, consumer, holdings, loop.run, drain.run, pulse, oldest, outbound, exits, kept)
+    return Engine(topics, consumer, holdings, loop.run, drain.run, pulse, oldest, outbound, exits, kept, audit)
 
 
 def assemble_share(parts: Parts, consumer: ShareConsumer) -> Engine:

@@ -88,6 +88,10 @@ class Flow:
             self._judge(epoch, max(crowd, epoch.tracker.span / most, map_load), now)
         self._pause_and_resume()
 
+    def is_resting(self, epoch: Epoch) -> bool:
+        """Whether a partition rests, by itself or with its handler (any thread)."""
+        return epoch in self._resting or self._holdings.runner(epoch.topic) in self._resting
+
     def forget(self, epochs: list[Epoch]) -> None:
         """These are no longer ours."""
         for epoch in epochs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from recado.kafka.abstract import Consumer, ShareConsumer
+from recado.worker.audit import Audit
 from recado.worker.guard import Guard
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
@@ -12,7 +13,9 @@ from recado.worker.holdings import Holdings
 __all__ = ["reasons_not_ready"]
 
 
-def reasons_not_ready(consumer: Consumer | ShareConsumer, holdings: Holdings, guards: Iterable[Guard]) -> list[Reason]:
+def reasons_not_ready(
+    consumer: Consumer | ShareConsumer, holdings: Holdings, guards: Iterable[Guard], audit: Audit | None
+) -> list[Reason]:
     """Every reason, each with a stable ``code`` and a ``detail`` for a person; empty when ready."""
     reasons: list[Reason] = []
     if holdings.draining:
@@ -22,6 +25,8 @@ def reasons_not_ready(consumer: Consumer | ShareConsumer, holdings: Holdings, gu
     elif not holdings.joined:
         reasons.append({"code": "not-assigned", "detail": "The group has not given this worker its partitions yet."})
     reasons += [{"code": "done-ids", "detail": guard.trouble} for guard in guards if guard.trouble]
+    if audit is not None and not holdings.draining:
+        reasons += audit.reasons()
     for epoch in holdings.snapshot():
         if (stop := epoch.stop) is not None:
             reasons.append(

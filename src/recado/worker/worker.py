@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import structlog
 
 from recado.errors import ConfigurationError, HandlerError, RecadoError
-from recado.kafka.abstract import Consumer, Outlet, ShareConsumer
+from recado.kafka.abstract import Consumer, Coordinator, Outlet, ShareConsumer
 from recado.kafka.cluster import connect_outlet
 from recado.kafka.config import consumer_config
 from recado.kafka.consumer import KafkaConsumer
+from recado.kafka.coordinator import KafkaCoordinator
 from recado.kafka.share_consumer import KafkaShareConsumer
 from recado.outcomes.backoff import Backoff
 from recado.outcomes.dead_letter import FAMILIES
@@ -43,6 +44,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 #: How a worker comes to Kafka: (settings, group) → consumer. Tests pass the in-memory twin.
 ConsumerFactory = Callable[[Settings, str], Consumer]
 
+
+#: Likewise: (settings, group) → what Kafka says of the group. Called once, some seconds after the start.
+CoordinatorFactory = Callable[[Settings, str], Coordinator]
 
 #: Likewise, for a share group: (settings, group, records at once) → share consumer.
 ShareConsumerFactory = Callable[[Settings, str, int], ShareConsumer]
@@ -142,6 +146,7 @@ class Worker:
         consumer: ConsumerFactory = kafka_consumer,
         outlet: OutletFactory = connect_outlet,
         share_consumer: ShareConsumerFactory = KafkaShareConsumer,
+        coordinator: CoordinatorFactory = KafkaCoordinator,
     ) -> None:
         """Work until SIGTERM, SIGINT or ``stop``; then finish what executes, commit and return.
 
@@ -152,7 +157,7 @@ class Worker:
         try:
             settings = settings or self._settings or from_process().settings
             logs.set_up(format=settings.log_format, level=settings.log_level)
-            remaining = self._work(settings, consumer, outlet, share_consumer)
+            remaining = self._work(settings, consumer, outlet, share_consumer, coordinator)
         except RecadoError as error:
             log.error("worker cannot run", error=str(error), code=error.code)
             raise SystemExit(2) from error
@@ -188,6 +193,7 @@ class Worker:
         consumer: ConsumerFactory,
         outlet: OutletFactory,
         share_consumer: ShareConsumerFactory,
+        coordinator: CoordinatorFactory,
     ) -> list[Remaining]:
         if not self.handlers.all:
             raise ConfigurationError("This worker has no handler; declare one with @worker.handler('topic').")
@@ -208,7 +214,7 @@ class Worker:
             log.warning("engine share is a preview", group=group, needs="Kafka 4.2 or later")
             engine = assemble_share(parts, share_consumer(settings, group, most_at_once(parts)))
         else:
-            engine = assemble(parts, consumer(settings, group))
+            engine = assemble(parts, consumer(settings, group), partial(coordinator, settings, group))
         port = HealthPort(
             host=settings.worker_host,
             port=settings.worker_port,
