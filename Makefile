@@ -24,8 +24,10 @@ test: $(VENV)/.dev ## Run every test, on Kafka 4.3.1 and on 3.9.1 (about a quart
 test-fast: $(VENV)/.dev ## Run the tests that need no Kafka (seconds).
 	$(BIN)/python -m pytest tests/unit
 
-torture: $(VENV)/.dev ## Faults under load for half an hour, on three brokers.
+torture: $(VENV)/.dev ## Faults under load for an hour, on three brokers.
 	$(BIN)/recado torture gateway --minutes 30 --brokers 3 --gateways 2
+	$(BIN)/recado torture worker --minutes 15 --brokers 3 --protocol classic
+	$(BIN)/recado torture worker --minutes 15 --brokers 3 --protocol consumer
 
 lint: $(VENV)/.dev ## Check style, types and the laws of the rooms.
 	$(BIN)/ruff check .

@@ -30,6 +30,12 @@ def fill(bootstrap: str, partitions: int, records: int) -> str:
     name = f"bench-{uuid.uuid4().hex[:8]}"
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)])[name].result(30)
+    produce(bootstrap, name, records)
+    return name
+
+
+def produce(bootstrap: str, name: str, records: int) -> None:
+    """Send so many records, keys in turn."""
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "compression.type": "lz4"})
     for number in range(records):
         while True:
@@ -39,7 +45,6 @@ def fill(bootstrap: str, partitions: int, records: int) -> str:
             except BufferError:
                 producer.poll(0.05)
     producer.flush()
-    return name
 
 
 def bare(bootstrap: str, topic: str, records: int) -> dict[str, float]:

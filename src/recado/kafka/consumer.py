@@ -34,6 +34,9 @@ PROBE_TIMEOUT_S = 0.3
 #: When nothing has come for so long, in seconds, the client may know no broker any more.
 SILENT_S = 10.0
 
+#: Rest between two looks at the member's own id, in seconds: it changes when the coordinator has expelled it.
+MEMBER_S = 1.0
+
 _HOPELESS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -66,6 +69,7 @@ class KafkaConsumer:
         self._is_done = ""
         self._anew_at = 0.0
         self._heard_at = time.monotonic()
+        self._member_id, self._member_at = "", 0.0
         self._topics: list[str] = []
         self._ids = TopicIds(config)
         self._offsets = GroupOffsets(self._ids)
@@ -93,7 +97,7 @@ class KafkaConsumer:
     @property
     def member_id(self) -> str:
         """By which id the coordinator knows this member now."""
-        return self._client.memberid() or ""
+        return self._member_id  # noted by the loop: the client itself is not for other threads, which may see it closed
 
     def subscribe(self, topics: Sequence[str], listener: PartitionListener) -> None:
         """Join the group for these topic names and patterns."""
@@ -113,6 +117,7 @@ class KafkaConsumer:
         if self._is_done and time.monotonic() >= self._anew_at:
             self._start_anew()
         self._notice_new_topics()
+        self._note_member()
         if self._to_rewind:
             self._rewind()
         batch: list[Any] = self._client.consume(max_records, 0)
@@ -200,6 +205,11 @@ class KafkaConsumer:
                 self._listener.on_lost(partitions)
                 self._listener.on_assign(dict.fromkeys(partitions))
         self._went_back = {where: at for where, at in self._went_back.items() if at > self._ids.asked_at}
+
+    def _note_member(self) -> None:
+        if (now := time.monotonic()) >= self._member_at:
+            self._member_at = now + MEMBER_S
+            self._member_id = self._client.memberid() or ""
 
     def _rewind(self) -> None:
         for where in sorted(self._to_rewind):

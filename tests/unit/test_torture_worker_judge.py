@@ -1,0 +1,122 @@
+"""The judge of a worker's torture: each sin is found, and what a crash explains is no sin."""
+
+from __future__ import annotations
+
+from recado.outcomes.offset_map import encode
+from recado.torture.worker.commits import Commit, decode_map, parse_commits
+from recado.torture.worker.journal import Call, Journal, Life, Place, read_journals
+from recado.torture.worker.judge import Evidence, judge
+
+S = 1_000_000_000
+#: The moment at which everything begins.
+T0 = 1_700_000_000 * S
+
+
+def call(life: Life, offset: int, began: float, ended: float | None, *, key: str = "aa", ok: bool = True) -> Call:
+    ended_ns = None if ended is None else T0 + int(ended * S)
+    return Call(life, Place("t", 0, offset, key, 1), T0 + int(began * S), ended_ns, ok=ok)
+
+
+def commit(offset: int, at: float, *done: tuple[int, int]) -> Commit:
+    return Commit("t", 0, offset, done, (T0 + int(at * S)) // 1_000_000)
+
+
+def verdict(
+    calls: list[Call], commits: list[Commit], acked: int, *, dead=(), troubles=(), codes=(0,)
+) -> dict[str, int]:
+    evidence = Evidence(
+        acked={("t", 0, offset) for offset in range(acked)},
+        calls=sorted(calls, key=lambda one: one.began_ns),
+        commits=commits,
+        dead={("t", 0, offset): (T0 + int(at * S)) // 1_000_000 for offset, at in dead},
+        troubles=[(T0 + int(a * S), T0 + int(b * S)) for a, b in troubles],
+        ends={("t", 0): acked},
+        codes=codes,
+    )
+    return {check.name: check.broken for check in judge(evidence).checks if check.broken}
+
+
+def test_an_innocent_run_is_acquitted():
+    life = Life("worker-1-1")
+    calls = [call(life, 0, 0, 1), call(life, 1, 1, 2, ok=False), call(life, 1, 3, 4), call(life, 2, 2, 3, key="bb")]
+    assert verdict(calls, [commit(1, 1.5), commit(1, 3.5, (2, 2)), commit(4, 5)], 4, dead=[(3, 4.5)]) == {}
+
+
+def test_a_record_that_nobody_did_is_lost():
+    life = Life("worker-1-1")
+    assert verdict([call(life, 0, 0, 1)], [commit(2, 1.5)], 2) == {"lost": 1, "committed past": 1}
+    assert verdict([call(life, 0, 0, 1, ok=False)], [commit(0, 1)], 1)["lost"] == 1
+
+
+def test_a_commit_before_the_end_of_a_call_is_found_in_the_offset_and_in_the_map():
+    life = Life("worker-1-1")
+    calls = [call(life, 0, 0, 2), call(life, 1, 0, 1, key="bb")]
+    assert verdict(calls, [commit(1, 1.5), commit(2, 3)], 2) == {"committed past": 1}
+    assert verdict(calls, [commit(0, 0.5, (1, 1)), commit(2, 3)], 2) == {"committed past": 1}
+
+
+def test_two_records_of_a_key_at_once_and_in_the_wrong_order():
+    one, two = Life("worker-1-1"), Life("worker-2-1")
+    assert verdict([call(one, 0, 0, 2), call(two, 1, 1, 3)], [commit(2, 4)], 2) == {"at once": 1}
+    assert verdict([call(one, 1, 0, 1), call(one, 0, 1, 2)], [commit(2, 4)], 2) == {"went back": 1}
+
+
+def test_of_a_process_that_was_stopped_nothing_else_can_be_asked():
+    one, two = Life("worker-1-1"), Life("worker-2-1")
+    one.frozen_ns.append((T0 + S, T0 + 9 * S))
+    calls = [call(one, 0, 0, 10), call(two, 0, 8, 8.5), call(two, 1, 8.5, 9.5)]
+    assert verdict(calls, [commit(2, 11)], 2) == {}
+
+
+def test_what_was_done_is_repeated_only_after_a_crash_and_only_what_no_commit_covered():
+    one, two = Life("worker-1-1"), Life("worker-1-2")
+    calls = [call(one, 0, 0, 0.9), call(two, 0, 5, 6)]
+    assert verdict(calls, [commit(1, 7)], 1) == {"again": 1}, "without a crash"
+    one.killed_ns = T0 + S
+    assert verdict(calls, [commit(1, 7)], 1) == {}
+    assert verdict(calls, [commit(1, 0.95), commit(1, 7)], 1) == {"again": 1}, "a commit had covered it"
+    one.killed_ns = T0 + 3 * S
+    assert verdict(calls, [commit(1, 7)], 1) == {"again": 1}, "it should have been committed by then"
+    assert verdict(calls, [commit(1, 7)], 1, troubles=[(0.5, 5)]) == {}, "brokers were away"
+
+
+def test_a_run_that_ends_before_all_is_committed_or_not_with_0_is_not_drained():
+    life = Life("worker-1-1")
+    assert verdict([call(life, 0, 0, 1)], [commit(0, 1.5)], 1) == {"not drained": 1}
+    assert verdict([call(life, 0, 0, 1)], [commit(1, 1.5)], 1, codes=(0, 3)) == {"not drained": 1}
+
+
+def test_nothing_at_all_proves_nothing():
+    assert verdict([], [], 0)["put to the test"] == 1
+
+
+def test_a_journal_is_read_back_and_a_last_line_that_was_cut_off_is_none(tmp_path):
+    life, path = Life("worker-1-1"), tmp_path / "worker-1-1.journal"
+    journal = Journal(path)
+    first = journal.began([Place("t", 0, 7, "6b", 1), Place("t", 0, 8, "-", 2)])
+    journal.ended(first, ok=True)
+    journal.began([Place("t", 0, 9, "6b", 1)])
+    with path.open("ab") as file:
+        file.write(b"E 123")
+    calls = read_journals([path], {"worker-1-1": life})
+    assert [(c.place.offset, c.ok, c.ended_ns is None) for c in calls] == [
+        (7, True, False), (8, True, False), (9, False, True),
+    ]  # fmt: skip
+
+
+def test_its_own_reading_of_an_offset_map_agrees_with_the_worker():
+    for ranges in ([(3, 3)], [(11, 14), (20, 20)], [(n, n) for n in range(11, 400, 2)], [(11, 5000), (6000, 9000)]):
+        text = encode(10 if ranges[0][0] > 10 else 0, ranges, 4).text
+        base = 10 if ranges[0][0] > 10 else 0
+        assert list(decode_map(base, f"topic=x;{text}")) == ranges
+    assert decode_map(5, "topic=x;") == ()
+
+
+def test_commits_are_read_from_what_kafkas_formatter_writes():
+    text = (
+        'words{"key":{"type":1,"data":{"group":"g","topic":"t","partition":2}},"value":{"version":4,"data":'
+        '{"offset":12,"leaderEpoch":0,"metadata":"","commitTimestamp":17}}}{"key":{"type":1,"data":{"group":"other",'
+        '"topic":"t","partition":2}},"value":{"version":4,"data":{"offset":1,"metadata":"","commitTimestamp":1}}}'
+        '{"key":{"type":1,"data":{"group":"g","topic":"t","partition":2}},"value":null}Processed a total of 3 messages'
+    )
+    assert list(parse_commits(text, "g")) == [Commit("t", 2, 12, (), 17)]
