@@ -286,7 +286,13 @@ class KafkaConsumer:
 
     def _assigned(self, found: Sequence[Position]) -> None:
         partitions = _partitions(found)
-        stored, made_anew = self._offsets.read_assigned(self._client, partitions, held=self._held)
+        try:
+            stored, made_anew = self._offsets.read_assigned(self._client, partitions, held=self._held)
+        except RecadoError as error:
+            # Nothing of them is handed out: the owner does not hold them. Another client joins anew.
+            log.error("committed offsets cannot be read, joining anew", error=str(error))
+            self._is_done, self._anew_at = "committed offsets could not be read", time.monotonic() + ANEW_S
+            return
         self._to_rewind |= made_anew
         self._held.update(partitions)
         if self._listener is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Position
 
-from recado.errors import RecadoError
+from recado.errors import NotAllowed, RecadoError
 from recado.kafka.abstract import Committed
 from recado.kafka.failures import client_failure
 from recado.kafka.identity import TopicIds, stamped, unstamped
@@ -21,6 +22,11 @@ log = structlog.get_logger(__name__)
 
 #: How long the coordinator may take to tell committed offsets, in seconds.
 COMMITTED_TIMEOUT_S = 10.0
+
+#: The same for partitions that were just assigned, all tries together, and the rest between two, in seconds: longer
+#: than a dead member's transaction lasts (``transaction.timeout.ms``).
+ASSIGNED_S = 45.0
+AGAIN_S = 0.2
 
 #: How much metadata a broker takes beside an offset, in bytes (the default of its ``offset.metadata.max.bytes``).
 METADATA_BYTES = 4096
@@ -90,13 +96,13 @@ class GroupOffsets:
     def read_assigned(
         self, client: Any, assigned: Sequence[TopicPartition], *, held: set[TopicPartition]
     ) -> tuple[dict[TopicPartition, Committed], set[TopicPartition]]:
-        """What the group has committed of new partitions, and those whose offset is of an earlier topic of the name."""
+        """What the group has committed of new partitions, and those whose offset is of an earlier topic of the name.
+
+        Blocks for ``ASSIGNED_S`` at most, then raises RecadoError: who goes on without knowing what is done beyond the
+        offset does it again. A transaction of a member that was killed lets the coordinator wait for its end.
+        """
         ids = self._ids.learn({where.topic for where in assigned}, keep={where.topic for where in held})
-        try:
-            stored = _stored(client, assigned) if assigned else []
-        except RecadoError as error:
-            log.warning("committed offsets not checked against the topic's id", error=str(error))
-            return {}, set()
+        stored = _patiently(client, assigned) if assigned else []
         good, made_anew = {}, set()
         for where, found in stored:
             was, metadata = unstamped(found.metadata)
@@ -129,6 +135,19 @@ class GroupOffsets:
                 remedy="set the broker's offset.metadata.max.bytes to its default, 4096",
                 now_at_most=self._metadata_bytes,
             )
+
+
+def _patiently(client: Any, partitions: Sequence[TopicPartition]) -> list[tuple[TopicPartition, Committed]]:
+    """Ask again and again."""
+    deadline = time.monotonic() + ASSIGNED_S
+    while True:
+        try:
+            return _stored(client, partitions)
+        except RecadoError as error:
+            if isinstance(error, NotAllowed) or time.monotonic() >= deadline:
+                raise
+            log.warning("committed offsets cannot be read yet, asking again", error=str(error))
+            time.sleep(AGAIN_S)
 
 
 def _stored(client: Any, partitions: Sequence[TopicPartition]) -> list[tuple[TopicPartition, Committed]]:

@@ -120,9 +120,11 @@ class OffsetTracker:
         self.changes += 1
 
     def position(self) -> int | None:
-        """The next offset to handle, which is the one to commit; None while nothing is known."""
-        if self._pending:
+        """The next offset to handle, which is the one to commit; None while nothing is known (any thread)."""
+        try:
             return self._pending[0]
+        except IndexError:  # not asked for before: another thread that only looks may come in between
+            pass
         position = max(self._last + 1, self._end)
         return position if position > 0 or self._end == 0 else None
 
