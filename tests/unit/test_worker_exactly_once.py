@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -14,6 +15,7 @@ from recado.kafka.memory import MemoryKafka
 from recado.outcomes import offsets
 from recado.outcomes.offset_map import Encoded, encode
 from recado.record import Outgoing, TopicPartition
+from recado.worker.threads import ThreadRunner
 from tests.programs import eventually
 from tests.twin import GROUP, committed, member, wait_committed
 
@@ -205,3 +207,30 @@ def test_a_revoked_partition_ends_with_a_last_transaction():
 def test_exactly_once_must_be_true_or_false():
     with pytest.raises(HandlerError, match="exactly_once"):
         Worker().handler("orders", exactly_once="yes")(lambda record: None)  # type: ignore[arg-type]
+
+
+def test_what_the_loop_has_not_counted_yet_stays_outside(monkeypatch):
+    """Between handing over what it sends and saying that it is through, a thread may be held up for long.
+
+    Committed before that, the next transaction would take the offset back.
+    """
+    held, go = threading.Event(), threading.Event()
+
+    def hold(self, run) -> None:
+        held.set()
+        assert go.wait(20)
+
+    monkeypatch.setattr(ThreadRunner, "_wait_for_kafka", hold)
+    kafka = Kafka({"orders": 1, "out": 1})
+    kafka.send("orders", "a", "b")
+    with member(copier(), kafka):
+        assert held.wait(20)
+        before = len(kafka.seen)
+        time.sleep(0.5)
+        assert values(kafka) == []
+        assert len(kafka.seen) <= before + 1
+        go.set()
+        wait_committed(kafka, 2)
+    offsets_seen = [offset for _, committed_then in kafka.seen for offset in committed_then.values()]
+    assert offsets_seen == sorted(offsets_seen)
+    assert values(kafka) == [b"a", b"b"]
