@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from recado.clock import wall_clock_ms
 from recado.errors import DeliveryFailed, UnknownTopic
-from recado.kafka.abstract import Committed, Enlisted, Message, Outlet, Transacted
+from recado.kafka.abstract import Committed, Message, Outlet
 from recado.kafka.delivery import Position
 from recado.kafka.memory_group import MemoryConsumer, MemoryGroup
 from recado.kafka.memory_producer import MemoryProducer
+from recado.kafka.memory_transactor import MemoryCoordinator, MemoryTransactor
 from recado.record import Headers, Outgoing, TopicPartition
 
 __all__ = ["MemoryCoordinator", "MemoryKafka", "MemoryMessage", "MemoryTopics", "MemoryTransactor"]
@@ -217,55 +218,6 @@ class MemoryKafka:
             return zlib.crc32(record.key) % count
         self._next += 1
         return self._next % count
-
-
-class MemoryCoordinator:
-    """What the twin says of a group (the contract is ``abstract.Coordinator``)."""
-
-    def __init__(self, kafka: MemoryKafka, group: str) -> None:
-        self._kafka, self._group = kafka, group
-
-    def owned(self, member: str) -> set[TopicPartition] | None:
-        """What a member owns; None where it is none."""
-        with self._kafka.changed:
-            group = self._kafka.group(self._group)
-            if member not in {found.member_id for found in group.members}:
-                return None
-            return {where for where, owner in group.owners.items() if owner.member_id == member}
-
-    def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """The end of each partition."""
-        with self._kafka.changed:
-            return {where: len(self._kafka.logs[where]) for where in partitions if where in self._kafka.logs}
-
-
-class MemoryTransactor:
-    """All or nothing on the twin (the contract is ``abstract.Transactor``)."""
-
-    def __init__(self, kafka: MemoryKafka) -> None:
-        self._kafka = kafka
-        self._closed = False
-
-    def transact(self, records: Sequence[Outgoing], enlisted: Enlisted) -> Transacted:
-        """Append the records and commit the offsets while nobody looks."""
-        with self._kafka.changed:
-            self._kafka.changed.wait_for(lambda: self._kafka.reachable or self._closed)
-            if self._closed:
-                return Transacted(False, why="closed")
-            counts = self._kafka.partition_counts()
-            unknown = {i: r.topic for i, r in enumerate(records) if r.topic not in counts}
-            refused = {index: UnknownTopic(f"topic {topic}: unknown.") for index, topic in unknown.items()}
-            if refused or not enlisted.membership.commit(enlisted.offsets, wait=True):
-                return Transacted(False, refused, enlisted.membership.refusal)
-            for record in records:
-                self._kafka.append(record)
-            return Transacted(True)
-
-    def close(self) -> None:
-        """End a wait for the cluster."""
-        with self._kafka.changed:
-            self._closed = True
-            self._kafka.changed.notify_all()
 
 
 class MemoryTopics:

@@ -11,9 +11,9 @@ from confluent_kafka import ShareConsumer as Client
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from recado.errors import KafkaUnreachable, RecadoError
-from recado.kafka.abstract import ShareMessage, Verdict
 from recado.kafka.config import client_config
 from recado.kafka.failures import client_failure, is_unreachable
+from recado.kafka.lending import ShareMessage, Verdict
 from recado.kafka.quiet import Seldom, quiet_logger
 from recado.settings import Settings
 

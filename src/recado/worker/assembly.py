@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recado.kafka.abstract import Consumer, Coordinator, Outlet, ShareConsumer
+from recado.kafka.abstract import Consumer, Coordinator, Outlet
+from recado.kafka.lending import ShareConsumer
 from recado.settings import Settings
 from recado.worker.audit import Audit
 from recado.worker.commits import Commits

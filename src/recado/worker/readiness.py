@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recado.kafka.abstract import Consumer, ShareConsumer
+from recado.kafka.abstract import Consumer
+from recado.kafka.lending import ShareConsumer
 from recado.worker.audit import Audit
 from recado.worker.guard import Guard
 from recado.worker.health import Reason

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import structlog
 
 from recado.errors import RecadoError
-from recado.kafka.abstract import Message, ShareConsumer, ShareMessage, Verdict
+from recado.kafka.abstract import Message
+from recado.kafka.lending import ShareConsumer, ShareMessage, Verdict
 from recado.record import TopicPartition
 from recado.worker.delays import Delays
 from recado.worker.drain import LEAVE_S, Remaining, within

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import structlog
 
 from recado.errors import ConfigurationError, HandlerError, RecadoError
-from recado.kafka.abstract import Consumer, Coordinator, Outlet, ShareConsumer
+from recado.kafka.abstract import Consumer, Coordinator, Outlet
 from recado.kafka.cluster import connect_outlet
 from recado.kafka.config import consumer_config
 from recado.kafka.consumer import KafkaConsumer
 from recado.kafka.coordinator import KafkaCoordinator
+from recado.kafka.lending import ShareConsumer
 from recado.kafka.share_consumer import KafkaShareConsumer
 from recado.outcomes.backoff import Backoff
 from recado.outcomes.dead_letter import FAMILIES
