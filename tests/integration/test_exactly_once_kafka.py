@@ -40,7 +40,7 @@ def handle(record: Record):
 """
 
 #: How long workers are killed; the long run (``RECADO_TEST_COPIER_S=60``) also lets transactions last as they do.
-SECONDS = float(os.environ.get("RECADO_TEST_COPIER_S", "8"))
+SECONDS = float(os.environ.get("RECADO_TEST_COPIER_S", "6"))
 TRANSACTIONS_MS = [1_500, 15_000] if SECONDS > 20 else [1_500]
 
 

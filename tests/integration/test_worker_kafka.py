@@ -155,6 +155,36 @@ def test_sigterm_finishes_what_executes_commits_exactly_that_and_exits_0(scene, 
         scene.wait_committed(name, {0: 2000})
 
 
+UNDER_LOAD = {
+    "def": "@worker.handler(concurrency=8)\ndef handle(record: Record) -> None:\n    work(record)\n",
+    "async": "@worker.handler(concurrency=32)\nasync def handle(record: Record) -> None:\n"
+    '    note("began", record)\n    await asyncio.sleep(0.05)\n    note("ended", record)\n',
+    "process": "@worker.handler(concurrency=4, timeout_s=20)\ndef handle(record: Record) -> None:\n    work(record)\n",
+    "batch": "@worker.handler(batch=(20, 0.05), concurrency=4)\ndef handle(records: list[Record]) -> None:\n"
+    "    for record in records:\n        work(record)\n",
+}
+
+
+@pytest.mark.parametrize("kind", UNDER_LOAD)
+def test_sigterm_under_load_ends_in_time_with_0_and_nothing_is_repeated(scene, topic, kind):
+    name, sent, drain_s = topic(partitions=3), 4000, 10
+    scene.send(name, sent, keys=60)
+    work = 'def work(record):\n    note("began", record)\n    time.sleep(0.02)\n    note("ended", record)\n\n'
+    for _ in range(2):
+        before = len(scene.journal("ended"))
+        with scene.worker(work + UNDER_LOAD[kind], name, RECADO_DRAIN_S=str(drain_s)) as program:
+            eventually(lambda before=before: len(scene.journal("ended")) > before + 200, why=lambda: program.log)
+            began = time.monotonic()
+            assert program.stop() == 0, program.log
+            assert time.monotonic() - began < drain_s + 5
+    began, ended = scene.journal("began"), scene.journal("ended")
+    assert sorted(began) == sorted(ended), "what began was finished"
+    assert len(ended) == len(set(ended)), "nothing is repeated"
+    with scene.worker("\n" + NOTES.replace("0.002", "0"), name):
+        eventually(lambda: len(scene.journal("ended")) >= sent)
+    assert len(scene.journal("ended")) == sent, "nothing is repeated by the next one either"
+
+
 def test_a_handler_that_does_not_end_is_named_and_the_exit_code_is_3(scene, topic):
     name = topic(partitions=1)
     scene.send(name, 3)

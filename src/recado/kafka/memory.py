@@ -15,7 +15,7 @@ from recado.kafka.memory_producer import MemoryProducer
 from recado.kafka.memory_transactor import MemoryCoordinator, MemoryTransactor
 from recado.record import Headers, Outgoing, TopicPartition
 
-__all__ = ["MemoryCoordinator", "MemoryKafka", "MemoryMessage", "MemoryTopics", "MemoryTransactor"]
+__all__ = ["MemoryKafka", "MemoryMessage", "MemoryTopics"]
 
 
 class MemoryMessage:
