@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from recado.done_rows import AlreadyDone, offset_table
 from recado.gateway.api import blueprint, create_app
 from recado.gateway.sender import Receipt, Sender
-from recado.outcomes import Backoff, Reject, Retry
+from recado.outcomes import Backoff, Breaker, Reject, Retry
 from recado.record import Record
 from recado.worker import Worker
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyDone",
     "Backoff",
+    "Breaker",
     "Receipt",
     "Record",
     "Reject",

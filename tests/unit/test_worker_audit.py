@@ -42,6 +42,7 @@ class Scene:
             holdings=self.holdings,
             delays=self.delays,
             flow=Flow(consumer=self.consumer, holdings=self.holdings, clock=lambda: self.now),
+            pauses={},
             clock=lambda: self.now,
         )
 

@@ -7,7 +7,8 @@ stand in the ``delay_`` files: ``delay.py`` decides when a delayed record moves 
 from __future__ import annotations
 
 from recado.outcomes.backoff import Backoff
+from recado.outcomes.breaker import Breaker
 from recado.outcomes.outcome import Dead, Done, Outcome, RetryAfter, Stopped
 from recado.outcomes.signals import Reject, Retry
 
-__all__ = ["Backoff", "Dead", "Done", "Outcome", "Reject", "Retry", "RetryAfter", "Stopped"]
+__all__ = ["Backoff", "Breaker", "Dead", "Done", "Outcome", "Reject", "Retry", "RetryAfter", "Stopped"]

@@ -30,6 +30,7 @@ __all__ = [
     "WORKER_COMMITS",
     "WORKER_IN_FLIGHT",
     "WORKER_LATE",
+    "WORKER_PAUSED",
     "WORKER_RECORDS",
     "WORKER_SECONDS",
     "WORKER_SENT",
@@ -103,4 +104,7 @@ WORKER_LATE = Counter(
 WORKER_IN_FLIGHT = Gauge("recado_worker_in_flight_records", "Records taken from Kafka and not yet done.")
 WORKER_ASSIGNED = Gauge("recado_worker_assigned_partitions", "Partitions that this member holds.", ["topic"])
 WORKER_STOPPED = Gauge("recado_worker_stopped_partitions", "Partitions that wait at a failed record.", ["topic"])
+WORKER_PAUSED = Gauge(
+    "recado_worker_paused_handlers", "1 while a handler pauses: nearly everything fails.", ["handler"]
+)
 WORKER_COMMITS = Counter("recado_worker_commits_total", "Offset commits by result: ok, failed.", ["result"])

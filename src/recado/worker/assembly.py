@@ -27,6 +27,7 @@ from recado.worker.holdings import Holdings
 from recado.worker.loop import Loop
 from recado.worker.oldest import AtWork, Oldest
 from recado.worker.outbound import Outbound
+from recado.worker.pause import Pause
 from recado.worker.pulse import Pulse
 from recado.worker.readiness import reasons_not_ready
 from recado.worker.rebalance import Rebalance
@@ -56,6 +57,7 @@ class Engine:
     outbound: Outbound
     exits: Exits
     guards: list[Guard]
+    pauses: list[Pause]
     audit: Audit | None = None
 
     def run(self) -> list[Remaining]:
@@ -101,7 +103,7 @@ class Engine:
 
     def reasons_not_ready(self) -> list[Reason]:
         """Why it is not ready now (any thread)."""
-        return reasons_not_ready(self.consumer, self.holdings, self.guards, self.audit)
+        return reasons_not_ready(self.consumer, self.holdings, self.guards, self.pauses, self.audit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,8 @@ class Parts:
     dead_letter_headers: str
     stop: StopRequest
     chance: Callable[[], float]
+    #: Whether a share group lends it records: those cannot wait for the end of a pause.
+    lends: bool
 
     def guards(self) -> dict[Runner, Guard]:
         """A guard for each handler that asks for one; they share the group's store."""
@@ -144,6 +148,7 @@ class Parts:
             delays=delays,
             outbound=outbound,
             exits=exits,
+            pauses={} if self.lends else self.crew.pauses,
             clock=time.monotonic,
             chance=self.chance,
         )
@@ -172,6 +177,7 @@ def assemble(parts: Parts, consumer: Consumer, coordinator: Callable[[], Coordin
         pulse=pulse,
         drain_s=min(settings.drain_s, _poll_interval_s(settings) / 2),
     )
+    pauses = list(parts.crew.pauses.values())
     loop = Loop(
         consumer=consumer,
         holdings=holdings,
@@ -184,8 +190,16 @@ def assemble(parts: Parts, consumer: Consumer, coordinator: Callable[[], Coordin
         pulse=pulse,
         oldest=oldest,
         guards=list(guards.values()),
+        pauses=pauses,
     )
-    audit = Audit(coordinator=coordinator, consumer=consumer, holdings=holdings, delays=delays, flow=flow)
+    audit = Audit(
+        coordinator=coordinator,
+        consumer=consumer,
+        holdings=holdings,
+        delays=delays,
+        flow=flow,
+        pauses=parts.crew.pauses,
+    )
     drain = Drain(
         consumer=consumer,
         holdings=holdings,
@@ -196,7 +210,7 @@ def assemble(parts: Parts, consumer: Consumer, coordinator: Callable[[], Coordin
         drain_s=settings.drain_s,
     )
     topics, kept = parts.handlers.subscription(settings.topic), list(guards.values())
-    return Engine(topics, consumer, holdings, loop.run, drain.run, pulse, oldest, outbound, exits, kept, audit)
+    return Engine(topics, consumer, holdings, loop.run, drain.run, pulse, oldest, outbound, exits, kept, pauses, audit)
 
 
 def assemble_share(parts: Parts, consumer: ShareConsumer) -> Engine:
@@ -220,7 +234,7 @@ def assemble_share(parts: Parts, consumer: ShareConsumer) -> Engine:
         drain_s=parts.settings.drain_s,
     )
     topics, kept = parts.handlers.subscription(parts.settings.topic), list(guards.values())
-    return Engine(topics, consumer, holdings, loop.run, loop.drain, pulse, oldest, outbound, exits, kept)
+    return Engine(topics, consumer, holdings, loop.run, loop.drain, pulse, oldest, outbound, exits, kept, [])
 
 
 def most_at_once(parts: Parts) -> int:

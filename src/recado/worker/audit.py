@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import structlog
@@ -17,6 +17,8 @@ from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
+from recado.worker.pause import Pause
+from recado.worker.runner import Runner
 
 __all__ = ["Audit"]
 
@@ -53,6 +55,7 @@ class Audit:
         holdings: Holdings,
         delays: Delays,
         flow: Flow,
+        pauses: Mapping[Runner, Pause],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = coordinator
@@ -61,6 +64,7 @@ class Audit:
         self._holdings = holdings
         self._delays = delays
         self._flow = flow
+        self._pauses = pauses
         self._clock = clock
         self._since: dict[tuple[str, TopicPartition | None], float] = {}
         self._moved: dict[TopicPartition, tuple[tuple[object, ...], float]] = {}
@@ -142,7 +146,9 @@ class Audit:
         """Whether nobody is at work on it, or waits for anything that could explain why it does not move."""
         if self._flow.is_resting(epoch) or len(self._delays) or epoch.claims:
             return False
-        return not self._holdings.runner(epoch.topic).executing()
+        runner = self._holdings.runner(epoch.topic)
+        pauses = runner in self._pauses and self._pauses[runner].reason
+        return not pauses and not runner.executing()
 
 
 def _reason(trouble: _Trouble) -> Reason:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from recado.worker.handlers import Handler
 from recado.worker.outtray import Outtray
+from recado.worker.pause import Pause
 from recado.worker.processes import ProcessRunner
 from recado.worker.run import Run
 from recado.worker.runner import Runner
@@ -24,18 +25,25 @@ class Crew(NamedTuple):
     runners: list[Runner]
     returned: deque[Run]
     tray: Outtray
+    #: Of the handlers that pause when nearly everything fails.
+    pauses: dict[Runner, Pause]
 
 
 def crew_of(handlers: Iterable[Handler]) -> Crew:
     """Make them; they start later."""
-    returned: deque[Run] = deque()
-    tray = Outtray()
-    return Crew([_runner(handler, returned, tray) for handler in handlers], returned, tray)
+    crew = Crew([], deque(), Outtray(), {})
+    for handler in handlers:
+        pause = None if handler.breaker is None else Pause(handler.breaker, handler.name)
+        runner = _runner(handler, crew.returned, crew.tray, pause)
+        crew.runners.append(runner)
+        if pause is not None:
+            crew.pauses[runner] = pause
+    return crew
 
 
-def _runner(handler: Handler, returned: deque[Run], tray: Outtray) -> Runner:
+def _runner(handler: Handler, returned: deque[Run], tray: Outtray, pause: Pause | None) -> Runner:
     if handler.is_async:
-        return TaskRunner(handler, returned, tray)
+        return TaskRunner(handler, returned, tray, pause)
     if handler.timeout_s is not None:
-        return ProcessRunner(handler, returned, tray, Zygote(handler.call))
-    return ThreadRunner(handler, returned, tray)
+        return ProcessRunner(handler, returned, tray, pause, Zygote(handler.call))
+    return ThreadRunner(handler, returned, tray, pause)

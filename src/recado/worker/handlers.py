@@ -12,6 +12,7 @@ from typing import Any
 
 from recado.errors import HandlerError
 from recado.outcomes.backoff import Backoff, RetryPolicy
+from recado.outcomes.breaker import Breaker
 from recado.settings import is_topic_name
 from recado.worker.payload import Payload, payload_of
 
@@ -47,6 +48,8 @@ class Handler:
     exactly_once: bool
     #: For how long a done id is remembered, None where ids do not matter.
     window_s: float | None
+    #: When it pauses; None where it never does.
+    breaker: Breaker | None
     #: "group", "share", or "" where the worker says.
     engine: str
     is_async: bool
@@ -65,6 +68,7 @@ def declare(
     exactly_once: bool = False,
     deduplicate: timedelta | None = None,
     engine: str | None = None,
+    breaker: Breaker | None = None,
 ) -> Handler:
     """Check a declaration. Raises HandlerError that names the handler and what to change."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -87,6 +91,7 @@ def declare(
         timeout_s=_checked_timeout(timeout_s, name),
         exactly_once=_checked_flag(exactly_once, name, "exactly_once"),
         window_s=_checked_window(deduplicate, name),
+        breaker=_checked_breaker(breaker, name),
         engine=_checked_engine(engine, name),
         is_async=is_async,
         payload=payload_of(function, many=batch is not None),
@@ -199,6 +204,12 @@ def _checked_timeout(timeout_s: Any, name: str) -> float | None:
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < math.inf:
         raise HandlerError(f"{name}: timeout_s is {timeout_s!r}; it must be a number of seconds above 0.")
     return float(timeout_s)
+
+
+def _checked_breaker(breaker: Any, name: str) -> Breaker | None:
+    if breaker is not None and not isinstance(breaker, Breaker):
+        raise HandlerError(f"{name}: breaker is {breaker!r}; it must be a Breaker or None.")
+    return breaker
 
 
 def _checked_engine(engine: Any, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import structlog
 
@@ -19,6 +19,7 @@ from recado.worker.flow import Flow
 from recado.worker.guard import Guard
 from recado.worker.holdings import Holdings
 from recado.worker.oldest import Oldest
+from recado.worker.pause import Pause
 from recado.worker.pulse import Pulse
 from recado.worker.rebalance import Rebalance
 from recado.worker.settlement import Settlement
@@ -58,6 +59,7 @@ class Loop:
         pulse: Pulse,
         oldest: Oldest,
         guards: Sequence[Guard],
+        pauses: Collection[Pause],
     ) -> None:
         self._consumer = consumer
         self._holdings = holdings
@@ -70,6 +72,7 @@ class Loop:
         self._pulse = pulse
         self._oldest = oldest
         self._guards = guards
+        self._pauses = pauses
         self._turn_at = 0.0
         self._wait_s = IDLE_S
         self._only_topic: str | None = None
@@ -134,6 +137,8 @@ class Loop:
         for guard in self._guards:
             for epoch, messages in guard.due():
                 self._holdings.runner(epoch.topic).lanes.offer(epoch, messages)
+        for pause in self._pauses:
+            pause.probe(now)
         for run in self._delays.pop_due(now):
             self._holdings.runner(run.epoch.topic).put(run)
         starving = self._flow.room() == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from recado.worker.handlers import Handler
 from recado.worker.outtray import Outtray
+from recado.worker.pause import Pause
 from recado.worker.run import Run
 from recado.worker.threads import ThreadRunner
 from recado.worker.zygote import Lane, Zygote
@@ -18,8 +19,10 @@ __all__ = ["ProcessRunner"]
 class ProcessRunner(ThreadRunner):
     """Runs a ``def`` handler in ``concurrency`` threads, each of which has the call done by a process of its own."""
 
-    def __init__(self, handler: Handler, returned: deque[Run], tray: Outtray, zygote: Zygote) -> None:
-        super().__init__(handler, returned, tray)
+    def __init__(
+        self, handler: Handler, returned: deque[Run], tray: Outtray, pause: Pause | None, zygote: Zygote
+    ) -> None:
+        super().__init__(handler, returned, tray, pause)
         self._zygote = zygote
 
     def stacks(self) -> list[tuple[Run, Callable[[], list[str]]]]:

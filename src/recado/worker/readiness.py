@@ -10,12 +10,17 @@ from recado.worker.audit import Audit
 from recado.worker.guard import Guard
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
+from recado.worker.pause import Pause
 
 __all__ = ["reasons_not_ready"]
 
 
 def reasons_not_ready(
-    consumer: Consumer | ShareConsumer, holdings: Holdings, guards: Iterable[Guard], audit: Audit | None
+    consumer: Consumer | ShareConsumer,
+    holdings: Holdings,
+    guards: Iterable[Guard],
+    pauses: Iterable[Pause],
+    audit: Audit | None,
 ) -> list[Reason]:
     """Every reason, each with a stable ``code`` and a ``detail`` for a person; empty when ready."""
     reasons: list[Reason] = []
@@ -26,6 +31,7 @@ def reasons_not_ready(
     elif not holdings.joined:
         reasons.append({"code": "not-assigned", "detail": "The group has not given this worker its partitions yet."})
     reasons += [{"code": "done-ids", "detail": guard.trouble} for guard in guards if guard.trouble]
+    reasons += [{"code": "handler-paused", "detail": pause.reason} for pause in pauses if pause.reason]
     if audit is not None and not holdings.draining:
         reasons += audit.reasons()
     for epoch in holdings.snapshot():

@@ -29,8 +29,9 @@ class Runner(Protocol):
 
     def start(self) -> None: ...
 
-    def put(self, run: Run, /) -> None:
-        """Queue a run (any thread)."""
+    @property
+    def put(self) -> Callable[[Run], None]:
+        """Queues a run (any thread)."""
 
     def waiting(self) -> int:
         """How many runs wait for a thread, about."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
@@ -22,6 +22,7 @@ from recado.worker.epoch import Epoch, Stop
 from recado.worker.exits import Exits
 from recado.worker.holdings import Holdings
 from recado.worker.outbound import Outbound, Refused
+from recado.worker.pause import Pause
 from recado.worker.run import Run
 from recado.worker.runner import Runner
 
@@ -50,6 +51,7 @@ class Settlement:
         delays: Delays,
         outbound: Outbound,
         exits: Exits,
+        pauses: Mapping[Runner, Pause],
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -58,6 +60,7 @@ class Settlement:
         self._delays = delays
         self._outbound = outbound
         self._exits = exits
+        self._pauses = pauses
         self._clock = clock
         self._chance = chance
         self._look_at = 0.0
@@ -114,7 +117,8 @@ class Settlement:
 
     def release_closed(self) -> None:
         """End the waits of closed partitions: their records stay not done."""
-        for run in self._delays.pop_closed():
+        waiting = [run for pause in self._pauses.values() for run in pause.pop_closed()]
+        for run in (*self._delays.pop_closed(), *waiting):
             self._holdings.runner(run.epoch.topic).lanes.finish(run)
 
     def _count(self, run: Run, done: Counter[str]) -> None:
@@ -128,6 +132,8 @@ class Settlement:
             log.warning("late result dropped", topic=epoch.topic, partition=epoch.partition, records=len(messages))
             return
         epoch.held_bytes -= sum(map(len, messages))
+        if self._pauses and (pause := self._pauses.get(self._holdings.runner(epoch.topic))) is not None:
+            pause.succeeded(len(messages), self._clock())
         if self._outbound.concerns(epoch):  # asked after ``at`` was read
             done[epoch.topic] += self._count_senders(epoch, messages)
             return
@@ -159,6 +165,8 @@ class Settlement:
         if epoch.fenced and epoch.guard is not None:
             epoch.guard.release(epoch, [message.offset() for message in self._at_work(run)])
         outcome = decide(error, attempt=self._attempt(run), policy=runner.handler.policy, chance=self._chance())
+        if not epoch.closed and self._pauses_over(run, runner, error, outcome):
+            return
         run.failures = [*(run.failures if run.attempt > 1 else ()), failure_of(error, wall_clock_ms())]
         WORKER_ATTEMPTS.labels(epoch.topic, type(error).__name__).inc()
         self._say(run, error, outcome)
@@ -175,6 +183,17 @@ class Settlement:
             stop = Stop(message.offset(), run.attempt, outcome.reason)
             self._stop(epoch, stop, key=_shown(message.key()), error=describe(error), remedy=REMEDY)
         runner.lanes.finish(run)
+
+    def _pauses_over(self, run: Run, runner: Runner, error: BaseException, outcome: Outcome) -> bool:
+        """Whether its handler pauses: then the run waits for the end of that, and this attempt does not count."""
+        pause = self._pauses.get(runner)
+        systemic = isinstance(outcome, (RetryAfter, Dead)) and not isinstance(error, (Retry, Reject, Undecodable))
+        if pause is None or not systemic or not pause.failed(run, error, self._clock()):
+            return False
+        WORKER_ATTEMPTS.labels(run.epoch.topic, type(error).__name__).inc()
+        runner.lanes.set_aside(run)
+        pause.hold(run)
+        return True
 
     def _attempt(self, run: Run) -> int:
         """Which attempt this was; a share group's broker counts deliveries, too."""

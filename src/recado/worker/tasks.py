@@ -14,6 +14,7 @@ from recado.errors import HandlerTimeout
 from recado.record import OUTBOX, Sent
 from recado.worker.handlers import Handler
 from recado.worker.outtray import Outtray
+from recado.worker.pause import Pause
 from recado.worker.run import Run
 from recado.worker.runner import decoded, dispatcher, end, leave
 
@@ -26,7 +27,7 @@ WAIT_S = 0.01
 class TaskRunner:
     """Runs an ``async def`` handler in ``concurrency`` tasks of one event loop, in a thread of its own."""
 
-    def __init__(self, handler: Handler, returned: deque[Run], tray: Outtray) -> None:
+    def __init__(self, handler: Handler, returned: deque[Run], tray: Outtray, pause: Pause | None) -> None:
         self.handler = handler
         self._returned = returned
         self._tray = tray
@@ -36,13 +37,14 @@ class TaskRunner:
         self._tasks: list[asyncio.Task[None]] = []
         self._loop = asyncio.new_event_loop()
         self._waking = self._stopped = False
+        self.put = self._enqueue if pause is None else pause.before(self._enqueue)
         self.lanes = dispatcher(handler, self)
 
     def start(self) -> None:
         """Start the thread."""
         threading.Thread(target=self._serve, name=f"recado-{self.handler.name}", daemon=True).start()
 
-    def put(self, run: Run) -> None:
+    def _enqueue(self, run: Run) -> None:
         """Queue a run; the event loop is woken once for many."""
         self._queue.append(run)
         if not self._waking:

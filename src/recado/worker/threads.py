@@ -15,6 +15,7 @@ from typing import Any
 from recado.record import OUTBOX, Sent
 from recado.worker.handlers import Handler
 from recado.worker.outtray import Outtray
+from recado.worker.pause import Pause
 from recado.worker.run import Run
 from recado.worker.runner import decoded, dispatcher, end, leave
 
@@ -27,14 +28,14 @@ WAIT_S = 0.01
 class ThreadRunner:
     """Runs a ``def`` handler in ``concurrency`` threads."""
 
-    def __init__(self, handler: Handler, returned: deque[Run], tray: Outtray) -> None:
+    def __init__(self, handler: Handler, returned: deque[Run], tray: Outtray, pause: Pause | None) -> None:
         self.handler = handler
         self._returned = returned
         self._tray = tray
         self._queue: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._slots: list[Run | None] = [None] * handler.concurrency
         self._threads: list[threading.Thread] = []
-        self.put = self._queue.put
+        self.put = self._queue.put if pause is None else pause.before(self._queue.put)
         self.waiting = self._queue.qsize
         self.lanes = dispatcher(handler, self)
 

@@ -23,6 +23,7 @@ from recado.kafka.coordinator import KafkaCoordinator
 from recado.kafka.lending import ShareConsumer
 from recado.kafka.share_consumer import KafkaShareConsumer
 from recado.outcomes.backoff import Backoff
+from recado.outcomes.breaker import Breaker
 from recado.outcomes.dead_letter import FAMILIES
 from recado.outcomes.outcome import Outcome
 from recado.record import Record
@@ -105,6 +106,7 @@ class Worker:
         exactly_once: bool = False,
         deduplicate: timedelta | None = None,
         engine: str | None = None,
+        breaker: Breaker | None = Breaker(),  # noqa: B008  # a frozen value
     ) -> Callable[[Function], Function]:
         r"""Declare a handler for topic names and patterns (``"^orders\..*"``); none means ``RECADO_TOPIC``.
 
@@ -116,6 +118,7 @@ class Worker:
         a ``def`` runs in a process of its own, ``concurrency`` of them, and that is killed.
         ``exactly_once`` puts what the handler sends and the offset of its record into one transaction.
         ``deduplicate`` skips a record whose ``recado-id`` was done within that time; a second copy waits for the first.
+        ``breaker`` says when the handler pauses because nearly everything fails; None: never.
         ``engine="share"`` (a preview; Kafka 4.2 and later) reads as a share group; all handlers of a worker alike.
         Raises HandlerError at once for a declaration that cannot work.
         """
@@ -134,6 +137,7 @@ class Worker:
                     exactly_once=exactly_once,
                     deduplicate=deduplicate,
                     engine=engine,
+                    breaker=breaker,
                 )
             )
             return function
@@ -210,6 +214,7 @@ class Worker:
             dead_letter_headers=self._dead_letter_headers,
             stop=self._stop,
             chance=random.random,
+            lends=shares,
         )
         if shares:
             log.warning("engine share is a preview", group=group, needs="Kafka 4.2 or later")
