@@ -37,7 +37,7 @@ class Scene:
         self.epoch = self.holdings.open(ONE, Committed(10))
         self.epoch.tracker.reached_end(10)
         self.audit = Audit(
-            coordinator=lambda: self,
+            coordinator=self,
             consumer=self.consumer,
             holdings=self.holdings,
             delays=self.delays,
@@ -54,6 +54,8 @@ class Scene:
         if self.away:
             raise KafkaUnreachable("nobody answers")
         return dict.fromkeys(partitions, self.end)
+
+    def close(self) -> None: ...
 
     def after(self, seconds: float) -> list[tuple[str, int | None]]:
         """Look now, and again after some time; the reasons then."""

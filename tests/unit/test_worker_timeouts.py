@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from prometheus_client import REGISTRY
 from recado import Backoff, Record, Worker
 from recado.errors import HandlerError, HandlerFailed, HandlerTimeout
 from recado.kafka.memory import MemoryKafka
+from recado.worker.crew import called
 from recado.worker.zygote import Lane, Zygote
 from tests.programs import eventually
 from tests.twin import member, wait_committed
@@ -130,7 +132,7 @@ async def awaitable(argument: object) -> None: ...
 
 @pytest.fixture
 def lane():
-    zygote = Zygote(act)
+    zygote = Zygote(partial(called, act))
     lane = Lane(zygote, 2.0)
     yield lane
     lane.close()
@@ -157,7 +159,7 @@ def test_what_is_raised_there_is_raised_here_and_the_next_call_works(lane, what,
 
 
 def test_an_awaitable_that_nobody_awaits_is_no_success():
-    zygote = Zygote(lambda argument: awaitable(argument))
+    zygote = Zygote(partial(called, lambda argument: awaitable(argument)))
     lane = Lane(zygote, 5.0)
     with pytest.raises(HandlerError, match="nobody would await"):
         lane.call("x")

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from recado.errors import RecadoError
-from recado.kafka.admin import Admin
-from recado.kafka.groups import Groups, Member
+from recado.kafka.groups import Group, Member
 from recado.record import TopicPartition
 from recado.settings import Settings
+from recado.worker.apart import CoordinatorApart
 
 __all__ = ["client_id", "shown", "watch_members"]
 
@@ -25,15 +25,15 @@ def client_id(settings: Settings, name: str) -> str:
 
 
 def watch_members(settings: Settings, group: str, names: Sequence[str], say: Callable[[str], None]) -> None:
-    """Say on a thread what each process holds, whenever that has changed."""
+    """Say on a thread what each process holds, whenever that has changed. Call it before there are others."""
     by_client = {client_id(settings, name): name for name in names}
+    coordinator = CoordinatorApart(settings, group)
 
     def watch() -> None:
-        groups, said = None, ""
+        said = ""
         while not threading.Event().wait(ASK_EVERY_S):
             try:
-                groups = groups or Groups(Admin(settings))
-                found = groups.describe([group])[group]
+                found: Group = coordinator.ask("group", group)
             except RecadoError:
                 continue  # the processes say so themselves
             now = shown(found.members, by_client)

@@ -222,6 +222,9 @@ class Coordinator(Protocol):
     def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Up to where (exclusive) each partition can be read with read_committed."""
 
+    def close(self) -> None:
+        """Ask no more."""
+
 
 class Enlisted(NamedTuple):
     """Offsets as a transaction commits them, with the membership under which the coordinator takes them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recado.kafka.admin import Admin
-from recado.kafka.groups import Groups
+from recado.kafka.groups import Group, Groups
 from recado.record import TopicPartition
 from recado.settings import Settings
 
@@ -25,6 +25,13 @@ class KafkaCoordinator:
         members = self._groups.describe([self._group])[self._group].members
         return next((set(found.partitions) for found in members if found.id == member), None)
 
+    def group(self, name: str) -> Group:
+        """State and members of a group."""
+        return self._groups.describe([name])[name]
+
     def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The last stable offset of each partition."""
         return self._admin.stable_ends(list(partitions))
+
+    def close(self) -> None:
+        """Nothing to stop: the client ends with its last reference."""

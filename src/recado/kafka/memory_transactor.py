@@ -50,6 +50,9 @@ class MemoryCoordinator:
         with self._kafka.changed:
             return {where: len(self._kafka.logs[where]) for where in partitions if where in self._kafka.logs}
 
+    def close(self) -> None:
+        """Nothing to stop."""
+
 
 class MemoryTransactor:
     """All or nothing on the twin (the contract is ``abstract.Transactor``)."""

@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as Position
-from confluent_kafka.admin import AdminClient
 
 from recado.errors import RecadoError
 from recado.kafka.abstract import Committed, Enlisted, Message, Transacted
@@ -142,10 +141,15 @@ class KafkaTransactor:
         return None
 
     def _committed(self, wanted: Mapping[TopicPartition, Committed]) -> dict[TopicPartition, Committed]:
-        admin = AdminClient(client_config(self._settings), logger=quiet_logger())
-        asked = ConsumerGroupTopicPartitions(self._group, [Position(*where) for where in wanted])
-        futures = admin.list_consumer_group_offsets([asked], require_stable=True, request_timeout=COMMITTED_S)
-        found = futures[self._group].result().topic_partitions or []
+        # A consumer's own question: those of an admin client were seen to end the process with a dying coordinator.
+        consumer = Consumer(
+            {**client_config(self._settings), "group.id": self._group, "isolation.level": "read_committed"},
+            logger=quiet_logger(),
+        )
+        try:
+            found = consumer.committed([Position(*where) for where in wanted], timeout=COMMITTED_S)
+        finally:
+            consumer.close()
         return {TopicPartition(p.topic, p.partition): Committed(p.offset, p.metadata or "") for p in found}
 
     def _say(self, event: str, error: KafkaError) -> None:

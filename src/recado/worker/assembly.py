@@ -154,7 +154,7 @@ class Parts:
         )
 
 
-def assemble(parts: Parts, consumer: Consumer, coordinator: Callable[[], Coordinator]) -> Engine:
+def assemble(parts: Parts, consumer: Consumer, coordinator: Coordinator) -> Engine:
     """Wire a worker that is a member of a consumer group."""
     clock, delays, settings, stop = time.monotonic, Delays(), parts.settings, parts.stop
     guards, outlet = parts.guards(), functools.cache(parts.outlet)

@@ -50,7 +50,7 @@ class Audit:
     def __init__(
         self,
         *,
-        coordinator: Callable[[], Coordinator],
+        coordinator: Coordinator,
         consumer: Consumer,
         holdings: Holdings,
         delays: Delays,
@@ -58,8 +58,7 @@ class Audit:
         pauses: Mapping[Runner, Pause],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._connect = coordinator
-        self._coordinator: Coordinator | None = None
+        self._coordinator = coordinator
         self._consumer = consumer
         self._holdings = holdings
         self._delays = delays
@@ -86,8 +85,6 @@ class Audit:
 
     def look(self) -> None:
         """Compare once. Raises RecadoError where Kafka does not answer."""
-        if self._coordinator is None:
-            self._coordinator = self._connect()
         member = self._consumer.member_id
         held = {epoch.where: epoch for epoch in self._holdings.snapshot()}
         owned = self._coordinator.owned(member) if member else set()
@@ -110,6 +107,7 @@ class Audit:
             except RecadoError as error:  # the loop's own client says so, too
                 log.debug("audit got no answer", error=str(error))
                 self._since, self._moved, self._reasons = {}, {}, []
+        self._coordinator.close()
 
     def _differences(self, held: dict[TopicPartition, Epoch], owned: set[TopicPartition] | None) -> Iterator[_Trouble]:
         if owned is None:

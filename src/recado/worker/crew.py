@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 
+from recado.record import Record
 from recado.worker.handlers import Handler
+from recado.worker.outputs import returned
 from recado.worker.outtray import Outtray
 from recado.worker.pause import Pause
 from recado.worker.processes import ProcessRunner
@@ -16,7 +19,7 @@ from recado.worker.tasks import TaskRunner
 from recado.worker.threads import ThreadRunner
 from recado.worker.zygote import Zygote
 
-__all__ = ["Crew", "crew_of"]
+__all__ = ["Crew", "called", "crew_of"]
 
 
 class Crew(NamedTuple):
@@ -41,9 +44,14 @@ def crew_of(handlers: Iterable[Handler]) -> Crew:
     return crew
 
 
+def called(call: Callable[[Any], Any], argument: Any) -> list[Record]:
+    """What travels back from a handler's process: the records that it returned."""
+    return returned(call(argument))
+
+
 def _runner(handler: Handler, returned: deque[Run], tray: Outtray, pause: Pause | None) -> Runner:
     if handler.is_async:
         return TaskRunner(handler, returned, tray, pause)
     if handler.timeout_s is not None:
-        return ProcessRunner(handler, returned, tray, pause, Zygote(handler.call))
+        return ProcessRunner(handler, returned, tray, pause, Zygote(partial(called, handler.call)))
     return ThreadRunner(handler, returned, tray, pause)

@@ -19,7 +19,6 @@ from recado.kafka.abstract import Consumer, Coordinator, Outlet
 from recado.kafka.cluster import connect_outlet
 from recado.kafka.config import consumer_config
 from recado.kafka.consumer import KafkaConsumer
-from recado.kafka.coordinator import KafkaCoordinator
 from recado.kafka.lending import ShareConsumer
 from recado.kafka.share_consumer import KafkaShareConsumer
 from recado.outcomes.backoff import Backoff
@@ -29,6 +28,7 @@ from recado.outcomes.outcome import Outcome
 from recado.record import Record
 from recado.settings import Settings, from_process
 from recado.telemetry import logs
+from recado.worker.apart import CoordinatorApart
 from recado.worker.assembly import Engine, Parts, assemble, assemble_share, most_at_once
 from recado.worker.crew import crew_of
 from recado.worker.drain import Remaining
@@ -47,7 +47,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 ConsumerFactory = Callable[[Settings, str], Consumer]
 
 
-#: Likewise: (settings, group) → what Kafka says of the group. Called once, some seconds after the start.
+#: Likewise: (settings, group) → what Kafka says of the group. Called before there are threads.
 CoordinatorFactory = Callable[[Settings, str], Coordinator]
 
 #: Likewise, for a share group: (settings, group, records at once) → share consumer.
@@ -151,7 +151,7 @@ class Worker:
         consumer: ConsumerFactory = kafka_consumer,
         outlet: OutletFactory = connect_outlet,
         share_consumer: ShareConsumerFactory = KafkaShareConsumer,
-        coordinator: CoordinatorFactory = KafkaCoordinator,
+        coordinator: CoordinatorFactory = CoordinatorApart,
     ) -> None:
         """Work until SIGTERM, SIGINT or ``stop``; then finish what executes, commit and return.
 
@@ -204,7 +204,8 @@ class Worker:
             raise ConfigurationError("This worker has no handler; declare one with @worker.handler('topic').")
         group = self._group or settings.group
         shares = self.handlers.engine(self._engine) == "share"
-        crew = crew_of(self.handlers.all)
+        crew = crew_of(self.handlers.all)  # before there are threads, like the next
+        asking = None if shares else coordinator(settings, group)
         parts = Parts(
             handlers=self.handlers,
             crew=crew,
@@ -216,11 +217,11 @@ class Worker:
             chance=random.random,
             lends=shares,
         )
-        if shares:
+        if asking is None:
             log.warning("engine share is a preview", group=group, needs="Kafka 4.2 or later")
             engine = assemble_share(parts, share_consumer(settings, group, most_at_once(parts)))
         else:
-            engine = assemble(parts, consumer(settings, group), partial(coordinator, settings, group))
+            engine = assemble(parts, consumer(settings, group), asking)
         port = HealthPort(
             host=settings.worker_host,
             port=settings.worker_port,

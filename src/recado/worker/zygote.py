@@ -1,7 +1,7 @@
-"""Processes for handlers that may overrun: threads cannot be killed, processes can.
+"""Processes for calls that may overrun or take their process with them: threads cannot be killed, processes can.
 
 They are forked from one that was forked before this process had threads, since a fork copies locks that other threads
-hold but not the threads. The handler needs no import there, so it may be any function.
+hold but not the threads. The call needs no import there, so it may be any function; what it returns travels pickled.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from typing import Any, NoReturn
 
 from recado.clock import Deadline
 from recado.errors import HandlerFailed, HandlerTimeout
-from recado.record import OUTBOX, Record, Sent
-from recado.worker.outputs import returned
+from recado.record import OUTBOX, Sent
 
 __all__ = ["Lane", "Zygote"]
 
@@ -67,8 +66,8 @@ class Lane:
         self._connection: Connection | None = None
         self._pid = 0
 
-    def call(self, argument: Any) -> list[Record]:
-        """Call the handler there; return the records that it returns. What it sent goes into the caller's outbox.
+    def call(self, argument: Any) -> Any:
+        """Call it there; return what it returns. What a handler sent goes into the caller's outbox.
 
         Raises what it raises, or HandlerTimeout after it was killed.
         """
@@ -87,7 +86,7 @@ class Lane:
             raise error
         if sent:
             OUTBOX.get().extend(sent)
-        return list(back)
+        return back
 
     def close(self) -> None:
         """Let the process end."""
@@ -132,10 +131,10 @@ def _serve_on(descriptor: int, call: Callable[[Any], Any]) -> None:
             return
         error: BaseException | None = None
         sent: list[Sent] = []
-        back: list[Record] = []
+        back: Any = None
         OUTBOX.set(sent)
         try:
-            back = returned(call(argument))
+            back = call(argument)
         except BaseException as raised:  # whatever it is, the record is not done
             error = _portable(raised)
         connection.send((error, sent, back))

@@ -1,0 +1,59 @@
+"""Questions to a coordinator are asked in a process of their own, which may die of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from recado.errors import KafkaUnreachable, RecadoError
+from recado.record import TopicPartition
+from recado.settings import Settings
+from recado.worker import apart
+from recado.worker.apart import CoordinatorApart
+
+ONE = TopicPartition("orders", 0)
+
+
+class Said:
+    """What the other process has instead of a coordinator."""
+
+    def __init__(self, settings: Settings, group: str) -> None: ...
+
+    def owned(self, member: str) -> Any:
+        match member:
+            case "crash":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "away":
+                raise KafkaUnreachable("nobody answers")
+            case "stranger":
+                return None
+        return {ONE}
+
+    def ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 7)
+
+
+@pytest.fixture
+def asked(monkeypatch) -> Callable[[], CoordinatorApart]:
+    monkeypatch.setattr(apart, "KafkaCoordinator", Said)
+    coordinator = CoordinatorApart(Settings(), "group")
+    yield coordinator
+    coordinator.close()
+
+
+def test_answers_and_errors_come_back(asked):
+    assert asked.owned("me") == {ONE}
+    assert asked.owned("stranger") is None
+    assert asked.ends([ONE]) == {ONE: 7}
+    with pytest.raises(KafkaUnreachable, match="nobody answers"):
+        asked.owned("away")
+
+
+def test_a_process_that_dies_of_a_question_is_followed_by_another(asked):
+    with pytest.raises(RecadoError):
+        asked.owned("crash")
+    assert asked.owned("me") == {ONE}
