@@ -121,6 +121,8 @@ def _strike(plan: Plan, stage: Stage, watch: Watch) -> list[tuple[int, int]]:
     def hold_until(moment_s: float, doing: str) -> None:
         while (left_s := moment_s - time.monotonic()) > 0:
             stage.feed.check()
+            for member in stage.members:
+                member.check()
             elapsed_s = time.monotonic() - began_s
             watch.tick(f"{elapsed_s:5.0f} of {plan.seconds:.0f} s  {doing}  confirmed: {len(stage.feed.acked)}")
             time.sleep(min(TICK_S, left_s))
