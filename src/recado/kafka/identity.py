@@ -84,11 +84,11 @@ class TopicIds:
         if self._asked:
             return self._collect() if all(future.done() for future in self._asked.values()) else None
         now = time.monotonic()
-        known = sorted(topic for topic in topics if self.of(topic))
-        if now >= self._next_at and known:
+        held = sorted(topics)
+        if now >= self._next_at and held:
             self._next_at = now + ASK_EVERY_S
             self._asking_since = now
-            self._asked = self._ask(known)
+            self._asked = self._ask(held)
         return None
 
     def begin(self, topic: str, new_id: str) -> None:
@@ -109,6 +109,9 @@ class TopicIds:
                 found = _id(future.result())
                 if found and self.of(topic) not in ("", found):
                     changed[topic] = found
+                elif found and topic in self._known:
+                    # Unknown until now: without it no commit of this stay would say of which topic its map is.
+                    self._known[topic] = found
         return changed
 
     def _ask(self, topics: list[str]) -> dict[str, Future[TopicDescription]]:
