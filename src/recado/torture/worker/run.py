@@ -198,7 +198,8 @@ def _dead(surroundings: Surroundings, group: str, topics: Sequence[str]) -> dict
                 at_ms = re.match(r"CreateTime:(\d+)", line)
                 place = re.search(r"__dlq\.errors\.partition:(\d+),__dlq\.errors\.offset:(\d+)", line)
                 if at_ms and place:
-                    dead[topic, int(place[1]), int(place[2])] = int(at_ms[1])
+                    at = (topic, int(place[1]), int(place[2]))
+                    dead[at] = min(dead.get(at, int(at_ms[1])), int(at_ms[1]))  # a repeated one is there twice
     return dead
 
 
