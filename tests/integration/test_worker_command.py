@@ -35,14 +35,14 @@ def environment(bootstrap: str = "127.0.0.1:1", topic: str = "orders", group: st
         ("jobs:other", "'other' must be a Worker; the module has nothing of that name"),
         ("jobs.py:number", "'number' must be a Worker; the module has a int"),
         ("wrong.py", "handle: order is 'sideways'"),
-        ("option.py", "exactly_once"),
+        ("option.py", "handler() got an unexpected keyword argument 'exactly'"),
     ],
 )
 @pytest.mark.parametrize("options", [[], ["--processes", "2"], ["--reload"]])
 def test_a_mistake_is_said_in_a_line_with_exit_code_2(tmp_path, target, said, options):
     (tmp_path / "jobs.py").write_text(WORKER.format(greeting="got") + "\nnumber = 1\n")
     (tmp_path / "wrong.py").write_text(WORKER.replace("handler()", "handler(order='sideways')"))
-    (tmp_path / "option.py").write_text(WORKER.replace("handler()", "handler(exactly_once=True)"))
+    (tmp_path / "option.py").write_text(WORKER.replace("handler()", "handler(exactly=True)"))
     with running(["-m", "recado", "worker", target, *options], environment(), tmp_path) as program:
         code = program.process.wait(30)
         assert said in program.log
