@@ -38,6 +38,7 @@ class Member:
                 consumer=self._connect,
                 outlet=lambda settings: self._kafka.outlet(),
                 coordinator=lambda settings, group: self._kafka.coordinator(group),
+                reader=lambda settings, group: self._kafka.reader(),
             )
         except SystemExit as ended:
             self.exit_code = int(ended.code or 0)

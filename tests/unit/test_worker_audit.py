@@ -33,7 +33,9 @@ class Scene:
         self.end = 10
         self.away = False
         self.delays = Delays()
-        self.holdings = Holdings(group="group", runners=crew.runners, find=lambda topic: self.runner, guards={})
+        self.holdings = Holdings(
+            group="group", runners=crew.runners, find=lambda topic: self.runner, guards={}, homes={}
+        )
         self.epoch = self.holdings.open(ONE, Committed(10))
         self.epoch.tracker.reached_end(10)
         self.audit = Audit(

@@ -91,7 +91,7 @@ def test_a_record_that_waits_for_another_attempt_is_all_that_comes_again():
     for _ in range(2):
         worker = Worker()
 
-        @worker.handler("orders", concurrency=4, retry=Backoff(first_s=200))
+        @worker.handler("orders", concurrency=4, retry=Backoff(first_s=1.9, jitter=0))
         def handle(record: Record, failing=failing) -> None:
             handled.append(record.offset)
             if record.offset == 1 and failing:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recado.kafka.abstract import Message
 from recado.kafka.memory import MemoryMessage
 from recado.record import Outgoing, TopicPartition
 from recado.worker.epoch import Epoch
@@ -114,6 +115,26 @@ def test_every_record_is_handled_once_and_no_key_overlaps_or_goes_back(data, ord
     assert sorted(stage.handled) == list(range(offset))
 
 
+def _all_of(run: Run) -> list[Message]:
+    return [*run.messages, *(message for _, messages in run.following for message in messages)]
+
+
+def test_two_stays_share_a_lane_and_neither_loses_what_waits_in_it():
+    stage, epoch = Stage("key", 4), Epoch(WHERE, "g")
+    back = Epoch(TopicPartition("retry.g.t", 0), "g", home=WHERE)
+    stage.lanes.offer(epoch, [message(0, b"a")])
+    stage.take()
+    for offset in (1, 3):
+        stage.lanes.offer(back, [message(offset, b"a")])
+        stage.lanes.offer(epoch, [message(offset + 1, b"a")])
+    while stage.executing:
+        assert not stage.ready
+        stage.handle_one(stage.executing[0])
+        if stage.ready:
+            stage.take()
+    assert stage.handled == [0, 1, 2, 3, 4]
+
+
 def test_what_a_run_had_queued_again_is_no_longer_its_own():
     stage, epoch = Stage("key", 2), Epoch(WHERE, "g")
     stage.lanes.offer(epoch, [message(offset, b"%d" % offset) for offset in range(16)])
@@ -124,7 +145,7 @@ def test_what_a_run_had_queued_again_is_no_longer_its_own():
     stage.turn(run)
     assert [found.offset() for found in run.messages] == [0]
     assert run.following == []
-    queued = [found.offset() for ready in stage.ready for found in (*ready.messages, *ready.following)]
+    queued = [found.offset() for ready in stage.ready for found in _all_of(ready)]
     assert sorted(queued) == list(range(1, 18))
 
 

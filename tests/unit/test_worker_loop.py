@@ -413,7 +413,7 @@ def test_a_second_stop_hurries():
 def test_a_wait_for_another_attempt_ends_at_shutdown_and_the_record_stays():
     kafka, worker, tried = MemoryKafka({"orders": 1}), Worker(), threading.Event()
 
-    @worker.handler("orders", retry=Backoff(first_s=200))
+    @worker.handler("orders", retry=Backoff(first_s=1.9, jitter=0))
     def handle(record: Record):
         tried.set()
         raise ConnectionError

@@ -20,6 +20,7 @@ __all__ = [
     "Outlet",
     "PartitionListener",
     "Producer",
+    "Reader",
     "Topics",
     "Transacted",
     "Transactor",
@@ -192,6 +193,32 @@ class Consumer(Protocol):
 
     def close(self) -> None:
         """Leave the group (revoking what is assigned first). Idempotent."""
+
+
+class Reader(Protocol):
+    """Reads chosen partitions as a member of no group, read_committed, beside a ``Consumer``. One thread only."""
+
+    def add(self, starts: Mapping[TopicPartition, int | None]) -> None:
+        """Read these, too, from these offsets; None is the earliest record, and so is an offset that is gone."""
+
+    def drop(self, partitions: Sequence[TopicPartition]) -> None:
+        """Read these no more."""
+
+    def read(self, max_records: int, timeout_s: float) -> tuple[list[Message], dict[TopicPartition, int]]:
+        """Return what is there, in offset order by partition, and the partitions read to their end with that end.
+
+        Waits up to ``timeout_s`` only for the first record. Raises NotAllowed when going on makes no sense; an
+        unreachable broker is waited for.
+        """
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Fetch no more from these until ``resume``."""
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Fetch from these again, at the record after the last one that ``read`` returned."""
+
+    def close(self) -> None:
+        """Read no more. Idempotent."""
 
 
 class Clients(Protocol):

@@ -12,6 +12,7 @@ from recado.kafka.abstract import Committed, Message, Outlet
 from recado.kafka.delivery import Position
 from recado.kafka.memory_group import MemoryConsumer, MemoryGroup
 from recado.kafka.memory_producer import MemoryProducer
+from recado.kafka.memory_reader import MemoryReader
 from recado.kafka.memory_transactor import MemoryCoordinator, MemoryTransactor
 from recado.record import Headers, Outgoing, TopicPartition
 
@@ -178,6 +179,10 @@ class MemoryKafka:
     def consumer(self, group: str) -> MemoryConsumer:
         """A member of a group (the contract is ``abstract.Consumer``)."""
         return MemoryConsumer(self, self.group(group))
+
+    def reader(self) -> MemoryReader:
+        """A reader of chosen partitions (the contract is ``abstract.Reader``)."""
+        return MemoryReader(self)
 
     def outlet(self) -> Outlet:
         """What a worker sends through."""

@@ -152,16 +152,16 @@ class MemoryConsumer:
         """The twin notices a new topic at once, so there is nothing to hear."""
 
     def commit(self, offsets: Mapping[TopicPartition, Committed], *, wait: bool) -> bool:
-        """Commit exactly these offsets; refused for a partition that this member does not own."""
+        """Commit exactly these offsets; refused for a partition that another member may own."""
         with self._cluster.changed:
-            owned = all(self._group.owners.get(partition) is self for partition in offsets)
+            owned = all(self._may_commit(partition) for partition in offsets)
             caught_up = self._group.rebalancing.get(self, 0) <= 0
             done = owned and caught_up and self._cluster.reachable
             if wait:
                 self.refusal = "" if done else "not this member's now" if caught_up else "the group rebalances"
             if done:
                 self._group.offsets.update(offsets)
-                self._group.offset_ids.update({partition: self._ids[partition] for partition in offsets})
+                self._group.offset_ids.update({p: self._ids.get(p, self._cluster.topic_ids[p.topic]) for p in offsets})
                 self._cluster.changed.notify_all()
             if not wait:
                 self._commits.append((dict(offsets), done))
@@ -186,6 +186,12 @@ class MemoryConsumer:
         self._let_go(list(self._positions))
         with self._cluster.changed:
             self._group.leave(self)
+
+    def _may_commit(self, partition: TopicPartition) -> bool:
+        """A coordinator takes from a member what is its own, and also what no member wants."""
+        if any(member.wants(partition.topic) for member in self._group.members):
+            return self._group.owners.get(partition) is self
+        return self in self._group.members and not self.expelled
 
     def _catch_up(self) -> None:
         with self._cluster.changed:

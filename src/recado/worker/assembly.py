@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recado.kafka.abstract import Consumer, Coordinator, Outlet
+from recado.kafka.abstract import Consumer, Coordinator, Outlet, Reader
 from recado.kafka.lending import ShareConsumer
+from recado.outcomes.delay_service import DelayService
+from recado.record import TopicPartition
 from recado.settings import Settings
 from recado.worker.audit import Audit
 from recado.worker.commits import Commits
@@ -31,6 +33,7 @@ from recado.worker.pause import Pause
 from recado.worker.pulse import Pulse
 from recado.worker.readiness import reasons_not_ready
 from recado.worker.rebalance import Rebalance
+from recado.worker.returns import Returns
 from recado.worker.runner import Runner
 from recado.worker.settlement import Settlement
 from recado.worker.share import MOST_PER_THREAD, ShareLoop
@@ -38,6 +41,9 @@ from recado.worker.stop import StopRequest
 from recado.worker.transactions import Transactions
 
 __all__ = ["Engine", "assemble"]
+
+#: How long the delay line may take to leave its group at the end, in seconds; it has had the time of the drain already.
+LINE_S = 3.0
 
 #: librdkafka's default of max.poll.interval.ms: how long a member may stay away before the group expels it.
 DEFAULT_POLL_INTERVAL_MS = 300_000
@@ -59,12 +65,16 @@ class Engine:
     guards: list[Guard]
     pauses: list[Pause]
     audit: Audit | None = None
+    #: Brings back what waits for its next attempt.
+    delaying: DelayService | None = None
 
     def run(self) -> list[Remaining]:
         """Work until a stop is requested, then drain, whatever ended the work; return what remains undone."""
         for runner in self.holdings.runners:
             runner.start()
         self.pulse.start()
+        if self.delaying is not None:
+            self.delaying.start()
         if self.audit is not None:
             self.audit.start()
         try:
@@ -73,9 +83,13 @@ class Engine:
             self.pulse.stop()
             if self.audit is not None:
                 self.audit.stop()
+            if self.delaying is not None:
+                self.delaying.stop()
             remaining = self.drain()
             self.exits.close()
             self.outbound.close()
+            if self.delaying is not None:
+                self.delaying.join(LINE_S)
             for guard in self.guards:
                 guard.close()
         return remaining
@@ -130,14 +144,24 @@ class Parts:
             if runner.handler.window_s is not None
         }
 
-    def holdings(self, guards: Mapping[Runner, Guard]) -> Holdings:
+    def holdings(self, guards: Mapping[Runner, Guard], homes: Mapping[TopicPartition, TopicPartition]) -> Holdings:
         """What it holds: nothing yet."""
         find = _finder(self.handlers, self.settings.topic, self.crew.runners)
-        return Holdings(group=self.group, runners=self.crew.runners, find=find, guards=guards)
+        return Holdings(group=self.group, runners=self.crew.runners, find=find, guards=guards, homes=homes)
 
-    def exits(self, outbound: Outbound, outlet: Callable[[], Outlet]) -> Exits:
+    def delaying(self, outlet: Outlet) -> DelayService:
+        """Who moves on what waits in delay topics."""
+        return DelayService(
+            clients=outlet.clients, catalog=outlet.topics, max_record_bytes=self.settings.max_record_bytes
+        )
+
+    def exits(self, outbound: Outbound, outlet: Callable[[], Outlet], delaying: Callable[[], DelayService]) -> Exits:
         """The ways out of a partition."""
-        topics = ExitTopics(outlet=outlet, max_record_bytes=self.settings.max_record_bytes)
+        topics = ExitTopics(
+            outlet=outlet,
+            delay_topics=lambda: delaying().topics,
+            max_record_bytes=self.settings.max_record_bytes,
+        )
         return Exits(outbound=outbound, topics=topics, family=self.dead_letter_headers)
 
     def settlement(self, holdings: Holdings, delays: Delays, outbound: Outbound, exits: Exits) -> Settlement:
@@ -149,21 +173,24 @@ class Parts:
             outbound=outbound,
             exits=exits,
             pauses={} if self.lends else self.crew.pauses,
+            lends=self.lends,
             clock=time.monotonic,
             chance=self.chance,
         )
 
 
-def assemble(parts: Parts, consumer: Consumer, coordinator: Coordinator) -> Engine:
+def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: Callable[[], Reader]) -> Engine:
     """Wire a worker that is a member of a consumer group."""
     clock, delays, settings, stop = time.monotonic, Delays(), parts.settings, parts.stop
     guards, outlet = parts.guards(), functools.cache(parts.outlet)
-    holdings = parts.holdings(guards)
+    delaying = parts.delaying(outlet())
+    consumer = Returns(consumer=member, reader=reader, topics=lambda: outlet().topics, group=parts.group, clock=clock)
+    holdings = parts.holdings(guards, consumer.homes)
     transactions = Transactions(
         consumer=consumer, holdings=holdings, transactor=lambda: outlet().transactor(parts.group), clock=clock
     )
     outbound = Outbound(tray=parts.crew.tray, connect=lambda: outlet().producer, transactions=transactions, clock=clock)
-    exits = parts.exits(outbound, outlet)
+    exits = parts.exits(outbound, outlet, lambda: delaying)
     settlement = parts.settlement(holdings, delays, outbound, exits)
     commits = Commits(consumer=consumer, holdings=holdings, transactions=transactions, clock=clock)
     flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
@@ -210,17 +237,19 @@ def assemble(parts: Parts, consumer: Consumer, coordinator: Coordinator) -> Engi
         drain_s=settings.drain_s,
     )
     topics, kept = parts.handlers.subscription(settings.topic), list(guards.values())
-    return Engine(topics, consumer, holdings, loop.run, drain.run, pulse, oldest, outbound, exits, kept, pauses, audit)
+    return Engine(
+        topics, consumer, holdings, loop.run, drain.run, pulse, oldest, outbound, exits, kept, pauses, audit, delaying
+    )
 
 
 def assemble_share(parts: Parts, consumer: ShareConsumer) -> Engine:
     """Wire a worker that is a member of a share group."""
     delays, guards, outlet = Delays(), parts.guards(), functools.cache(parts.outlet)
-    holdings = parts.holdings(guards)
+    holdings = parts.holdings(guards, {})
     outbound = Outbound(
         tray=parts.crew.tray, connect=lambda: outlet().producer, transactions=None, clock=time.monotonic
     )
-    exits = parts.exits(outbound, outlet)
+    exits = parts.exits(outbound, outlet, lambda: parts.delaying(outlet()))
     pulse, oldest = Pulse(), Oldest(holdings)
     loop = ShareLoop(
         consumer=consumer,

@@ -11,6 +11,7 @@ import structlog
 
 from recado.errors import RecadoError
 from recado.kafka.abstract import Consumer, Coordinator
+from recado.outcomes.group_topics import is_group_topic
 from recado.record import TopicPartition
 from recado.worker.delays import Delays
 from recado.worker.epoch import Epoch
@@ -114,12 +115,12 @@ class Audit:
             detail = "The coordinator does not know this member: it has lost its partitions without hearing of it."
             yield _Trouble("unknown-member", None, detail, GRACE_S)
             return
-        for where in sorted(held.keys() - owned):
+        for where in sorted(where for where, epoch in held.items() if epoch.home not in owned):
             detail = (
                 f"{where.topic}/{where.partition} is handled here, but the coordinator has given it to no one here."
             )
             yield _Trouble("not-owned", where, detail, GRACE_S)
-        for where in sorted(owned - held.keys()):
+        for where in sorted(where for where in owned - held.keys() if not is_group_topic(where.topic)):
             detail = f"{where.topic}/{where.partition} is this member's by the coordinator, but it is not read here."
             yield _Trouble("not-taken", where, detail, GRACE_S)
 

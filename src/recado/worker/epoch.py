@@ -49,6 +49,7 @@ class Epoch:
         "group",
         "guard",
         "held_bytes",
+        "home",
         "partition",
         "requested",
         "stop",
@@ -58,8 +59,17 @@ class Epoch:
         "where",
     )
 
-    def __init__(self, where: TopicPartition, group: str, committed: Committed | None = None) -> None:
+    def __init__(
+        self,
+        where: TopicPartition,
+        group: str,
+        committed: Committed | None = None,
+        *,
+        home: TopicPartition | None = None,
+    ) -> None:
         self.where = where
+        #: Where its records stood first: another partition where they come back from a retry topic.
+        self.home = home or where
         self.topic, self.partition, self.group = where.topic, where.partition, group
         self.tracker = tracker_of(committed)
         #: Bytes of values that were handed over and are not done.

@@ -12,6 +12,8 @@ import structlog
 from recado.errors import KafkaUnreachable, RecadoError
 from recado.kafka.abstract import Outlet
 from recado.kafka.quiet import Seldom
+from recado.outcomes.delay import is_delay_topic
+from recado.outcomes.delay_topics import DelayTopics
 from recado.outcomes.group_topics import CONFIG
 
 __all__ = ["ExitTopics"]
@@ -29,8 +31,11 @@ LOOK_S = 0.1
 class ExitTopics:
     """Tells how many partitions a group's topic has, and makes it where it is not there. Loop thread only."""
 
-    def __init__(self, *, outlet: Callable[[], Outlet], max_record_bytes: int) -> None:
+    def __init__(
+        self, *, outlet: Callable[[], Outlet], delay_topics: Callable[[], DelayTopics], max_record_bytes: int
+    ) -> None:
         self._outlet = outlet
+        self._delay_topics = delay_topics
         self._config = {**CONFIG, "max.message.bytes": str(max_record_bytes + EXTRA_BYTES)}
         self._wanted: dict[str, RecadoError | None] = {}
         self._queue: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
@@ -67,9 +72,24 @@ class ExitTopics:
         while (asked := self._queue.get()) is not None and not self._closed.is_set():
             topic, source = asked
             try:
-                self._make(topic, source)
+                if is_delay_topic(topic):
+                    self._make_delay(topic)
+                else:
+                    self._make(topic, source)
             except RecadoError as error:
                 self._wanted[topic] = error
+
+    def _make_delay(self, topic: str) -> None:
+        delay_topics = self._delay_topics()
+        while not self._closed.is_set() and delay_topics.want(topic):
+            delay_topics.make()
+            try:
+                delay_topics.check(topic)
+            except KafkaUnreachable as error:
+                if self._seldom.now(topic):
+                    log.warning("topic cannot be created now", topic=topic, error=str(error), again_s=AGAIN_S)
+                self._closed.wait(AGAIN_S)
+        self._wanted.pop(topic, None)
 
     def _make(self, topic: str, source: str) -> None:
         outlet = self._outlet()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+from recado.clock import wall_clock_ms
 from recado.errors import RecadoError
 from recado.kafka.abstract import Message
 from recado.outcomes.dead_letter import Cause, dead_letter
-from recado.outcomes.group_topics import dead_letter_topic
+from recado.outcomes.group_topics import dead_letter_topic, retry_topic
 from recado.outcomes.history import History
+from recado.outcomes.retry import retry_copy, retry_record
 from recado.record import Outgoing
 from recado.worker.epoch import Epoch
 from recado.worker.exit_topics import ExitTopics
@@ -17,18 +20,31 @@ from recado.worker.outtray import Flight
 
 __all__ = ["Exits"]
 
-#: Makes the record that leaves, for a partition.
+#: Makes the record that leaves, for a partition of the group's topic.
 Build = Callable[[int], Outgoing]
+
+
+class _Leaving(NamedTuple):
+    """A flight whose record is made when there are the topics for it."""
+
+    flight: Flight
+    history: History
+    build: Build
+    #: The topic of the group that it goes to in the end.
+    topic: str
 
 
 class Exits:
     """Sends records to where they wait or are kept; an offset is done when Kafka has that. Loop thread only."""
 
-    def __init__(self, *, outbound: Outbound, topics: ExitTopics, family: str) -> None:
+    def __init__(
+        self, *, outbound: Outbound, topics: ExitTopics, family: str, clock_ms: Callable[[], int] = wall_clock_ms
+    ) -> None:
         self._family = family
         self._outbound = outbound
         self._topics = topics
-        self._waiting: list[tuple[Flight, History, Build]] = []
+        self._clock_ms = clock_ms
+        self._waiting: list[_Leaving] = []
 
     def bury(self, epoch: Epoch, message: Message, history: History, cause: Cause) -> None:
         """Let a record become a dead letter of its group. One too large for the topic goes with shorter headers."""
@@ -38,38 +54,57 @@ class Exits:
             return dead_letter(message, history, cause, partition=partition, family=family, trimmed=trimmed)
 
         flight = Flight(epoch, [message.offset()], history.attempts, [])
-        flight.outcome, flight.counted = "dead", [message.offset()]
+        flight.outcome = "dead"
         flight.trimmed = lambda: build(flight.records[0].partition, trimmed=True)
-        self._outbound.expect(flight)
-        topic = dead_letter_topic(history.group, history.topic)
-        if self._waiting or not self._leave(flight, history, build, topic):
-            self._waiting.append((flight, history, build))
+        self._begin(_Leaving(flight, history, build, dead_letter_topic(history.group, history.topic)))
+
+    def send_back(self, epoch: Epoch, message: Message, history: History) -> None:
+        """Let a record come back to its group when ``history.due_ms`` has come."""
+
+        def build(partition: int) -> Outgoing:
+            now_ms = self._clock_ms()
+            if history.due_ms <= now_ms:
+                return retry_record(message, history, partition)
+            return retry_copy(message, history, partition, now_ms)
+
+        flight = Flight(epoch, [message.offset()], history.attempts, [])
+        flight.outcome = "retrying"
+        self._begin(_Leaving(flight, history, build, retry_topic(history.group, history.topic)))
 
     def settle(self) -> None:
-        """Send what may leave now; of one topic in the order in which it came."""
+        """Send what may leave now; to one topic in the order in which it came."""
         waiting, self._waiting = self._waiting, []
         blocked: set[str] = set()
-        for flight, history, build in waiting:
-            topic = dead_letter_topic(history.group, history.topic)
-            if flight.epoch.fenced:
+        for leaving in waiting:
+            if leaving.flight.epoch.fenced:
                 continue  # the next owner handles it
-            if topic in blocked or not self._leave(flight, history, build, topic):
-                blocked.add(topic)
-                self._waiting.append((flight, history, build))
+            if leaving.topic in blocked or not self._leave(leaving):
+                blocked.add(leaving.topic)
+                self._waiting.append(leaving)
 
     def close(self) -> None:
         """Make no topic any more."""
         self._topics.close()
 
-    def _leave(self, flight: Flight, history: History, build: Build, topic: str) -> bool:
-        """False while its topic is being made."""
+    def _begin(self, leaving: _Leaving) -> None:
+        leaving.flight.counted = list(leaving.flight.offsets)
+        self._outbound.expect(leaving.flight)
+        if self._waiting or not self._leave(leaving):
+            self._waiting.append(leaving)
+
+    def _leave(self, leaving: _Leaving) -> bool:
+        """False while a topic for it is being made."""
+        flight, history, topic = leaving.flight, leaving.history, leaving.topic
         try:
             count = self._topics.partitions(topic, history.topic)
+            if count is None:
+                return False
+            record = leaving.build(history.partition % count)
+            if record.topic != topic and self._topics.partitions(record.topic, history.topic) is None:
+                return False
         except RecadoError as error:
             self._outbound.refuse(flight, topic, error)
             return True
-        if count is None:
-            return False
-        flight.records = [build(history.partition % count)]
+        flight.records = [record]
         self._outbound.send(flight)
         return True

@@ -16,6 +16,7 @@ from recado.record import HEADER_ID
 from recado.telemetry.metrics import WORKER_RECORDS
 from recado.worker.done_ids import LEASE_S, Claim, DoneIds, Verdict
 from recado.worker.epoch import Epoch
+from recado.worker.returned import origin_of
 
 __all__ = ["Guard"]
 
@@ -51,7 +52,7 @@ class Guard:
 
     def admit(self, epoch: Epoch, messages: Sequence[Message]) -> list[Message]:
         """Return those that may be handled now; the done ones are counted as done, the others wait for ``due``."""
-        claims = [_claim_of(epoch, message) for message in messages]
+        claims = [_claim_of(message) for message in messages]
         try:
             verdicts = self._opened().claim(claims, self._window_s)
             self.trouble = ""
@@ -138,10 +139,11 @@ class Guard:
             log.error("done ids cannot be read or written, records wait", error=str(error), at=time.time())
 
 
-def _claim_of(epoch: Epoch, message: Message) -> Claim:
+def _claim_of(message: Message) -> Claim:
     """A record without an id of its own is known by its place and time: a topic made anew has other records there."""
-    place = f"{message.partition()}/{message.offset()}"
+    topic, partition, offset, timestamp_ms = origin_of(message)
+    place = f"{partition}/{offset}"
     for name, value in reversed(message.headers() or ()):
         if name == HEADER_ID and value:
-            return Claim(epoch.topic, value.decode("utf-8", "replace"), place)
-    return Claim(epoch.topic, f"{place}@{message.timestamp()[1]}", place)
+            return Claim(topic, value.decode("utf-8", "replace"), place)
+    return Claim(topic, f"{place}@{timestamp_ms}", place)

@@ -29,8 +29,10 @@ class Holdings:
         runners: list[Runner],
         find: Callable[[str], Runner | None],
         guards: Mapping[Runner, Guarding],
+        homes: Mapping[TopicPartition, TopicPartition],
     ) -> None:
         self._guards = guards
+        self._homes = homes
         self._group = group
         self._find = find
         self._by_topic: dict[str, Runner] = {}
@@ -55,9 +57,9 @@ class Holdings:
 
     def open(self, where: TopicPartition, committed: Committed | None) -> Epoch:
         """Begin a new epoch for a partition, at what the group has committed."""
-        epoch = self.epochs[where] = Epoch(where, self._group, committed)
+        epoch = self.epochs[where] = Epoch(where, self._group, committed, home=self._homes.get(where))
         epoch.closed = self.draining
-        runner = self._find(where.topic)
+        runner = self._find(epoch.home.topic)
         if runner is None:
             # librdkafka matched a pattern that Python's re does not match: better to stand still than to lose.
             self.halt(epoch, Stop(0, 0, "no handler's pattern matches this topic in Python's regular expressions"))

@@ -85,7 +85,7 @@ class Lanes:
 
     def offer(self, epoch: Epoch, messages: list[Message]) -> None:
         """Take over records of one partition, in offset order."""
-        lanes = self._lanes[epoch.where]
+        lanes = self._lanes[epoch.home]
         with self._lock:
             if self._offer_whole(lanes, epoch, messages):
                 return
@@ -98,7 +98,7 @@ class Lanes:
 
     def finish(self, run: Run) -> None:
         """A run ended: its keys go on with what came meanwhile, or are free."""
-        lanes = self._lanes[run.epoch.where]
+        lanes = self._lanes[run.epoch.home]
         with self._lock:
             run.left = True
             self._free(lanes, run)
@@ -108,7 +108,7 @@ class Lanes:
 
         The rest is another run, because the loop settles this one at the same time; and it is that run's alone.
         """
-        lanes = self._lanes[run.epoch.where]
+        lanes = self._lanes[run.epoch.home]
         with self._lock:
             run.left, rest = True, run.messages[run.at :]
             if not rest:  # it was split meanwhile
@@ -124,15 +124,13 @@ class Lanes:
             else:
                 self._place(lanes, run.epoch, self._grouped(rest), 1)
             run.messages = run.messages[: run.at]
-            if run.following and not run.following_epoch.closed:
-                self._offer_again(lanes, run.following_epoch, run.following)
-                run.following = []
+            self._offer_following(lanes, run.unfollowed())
 
     def split(self, run: Run) -> None:
         """Only the key at ``run.at`` waits (only that record, if it has no key, or the order is none)."""
         if self._order == "partition" or WHOLE in run.keys:
             return
-        lanes = self._lanes[run.epoch.where]
+        lanes = self._lanes[run.epoch.home]
         with self._lock:
             # Its thread begins no other record, since it was asked to stop: what follows in it is nobody's yet.
             at = run.at
@@ -146,7 +144,7 @@ class Lanes:
         """Only the key at ``run.at`` waits (only that record, if it has no key, or the order is none)."""
         if self._order == "partition":
             return
-        lanes = self._lanes[run.epoch.where]
+        lanes = self._lanes[run.epoch.home]
         with self._lock:
             waiting, rest = run.messages[run.at], run.messages[run.at + 1 :]
             self._let_go_on(lanes, run, run.at, rest)
@@ -163,22 +161,24 @@ class Lanes:
     def _free(self, lanes: dict[bytes | None, Run], run: Run) -> None:
         for key in run.keys:
             del lanes[key]
-        if run.following and not run.following_epoch.closed:
-            self._offer_again(lanes, run.following_epoch, run.following)
-            run.following = []
+        self._offer_following(lanes, run.unfollowed())
 
     def _let_go_on(self, lanes: dict[bytes | None, Run], run: Run, at: int, rest: list[Message]) -> None:
         """Keep only the key of the record ``at``; its later records follow this run again."""
         key = run.messages[at].key() if self._order == "key" else None
         for other in run.keys:
             del lanes[other]
-        following, run.following = run.following, []
+        following = run.unfollowed()
         run.keys = [] if key is None else [key]
         if key is not None:
             lanes[key] = run
         self._offer_again(lanes, run.epoch, rest)
-        if not run.following_epoch.closed:
-            self._offer_again(lanes, run.following_epoch, following)
+        self._offer_following(lanes, following)
+
+    def _offer_following(self, lanes: dict[bytes | None, Run], following: list[tuple[Epoch, list[Message]]]) -> None:
+        for epoch, messages in following:
+            if not epoch.closed:
+                self._offer_again(lanes, epoch, messages)
 
     def _offer_again(self, lanes: dict[bytes | None, Run], epoch: Epoch, messages: list[Message]) -> None:
         if messages and not self._offer_whole(lanes, epoch, messages):

@@ -22,6 +22,7 @@ from recado.worker.oldest import Oldest
 from recado.worker.pause import Pause
 from recado.worker.pulse import Pulse
 from recado.worker.rebalance import Rebalance
+from recado.worker.returned import Returned
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 
@@ -114,7 +115,8 @@ class Loop:
                 self._holdings.runner(topic).lanes.offer(epoch, todo)
 
     def _by_partition(self, messages: list[Message]) -> Iterable[tuple[tuple[str, int], list[Message]]]:
-        if self._only_topic is not None:  # the usual case, and this is done for every record
+        # The usual case, and this is done for every record; what comes back from a retry topic stands first.
+        if self._only_topic is not None and not (messages and isinstance(messages[0], Returned)):
             by_number: defaultdict[int, list[Message]] = defaultdict(list)
             for message in messages:
                 by_number[message.partition()].append(message)

@@ -229,8 +229,8 @@ class Outbound:
     def _delivered(self, flight: Flight) -> None:
         flight.is_delivered = True
         if flight.epoch.guard is not None:
-            # A dead letter may come back under its id; and what a fenced transaction held was never sent.
-            gone = flight.outcome == "dead" or (flight.epoch.fenced and flight.epoch.transactional)
+            # A dead letter or a copy comes back under its id; and what a fenced transaction held was never sent.
+            gone = flight.outcome in ("dead", "retrying") or (flight.epoch.fenced and flight.epoch.transactional)
             (flight.epoch.guard.release if gone else flight.epoch.guard.done)(flight.epoch, flight.offsets)
         if not flight.counted:
             return

@@ -13,6 +13,7 @@ from recado.kafka.abstract import Message
 from recado.record import HEADER_ID, HEADER_TRACEPARENT, Outgoing, Record, Sent, as_bytes
 from recado.settings import is_topic_name
 from recado.worker.epoch import Epoch
+from recado.worker.returned import origin_of
 
 __all__ = ["outgoing", "returned"]
 
@@ -40,11 +41,11 @@ def outgoing(epoch: Epoch, messages: Sequence[Message], sent: Sequence[Sent], ba
 
     Raises HandlerError for what can be sent nowhere.
     """
-    by_offset = {message.offset(): message for message in messages}
+    by_origin = {origin_of(message)[:3]: message for message in messages}
     pairs: list[tuple[Message, Record]] = []
     for source, record in sent:
-        message = by_offset.get(source.offset)
-        if message is None or (source.topic, source.partition) != epoch.where:
+        message = by_origin.get((source.topic, source.partition, source.offset))
+        if message is None:
             place = f"{source.topic}/{source.partition}/{source.offset}"
             raise HandlerError(f"record.send was called on {place} after its handler had returned")
         pairs.append((message, record))
@@ -60,7 +61,7 @@ def outgoing(epoch: Epoch, messages: Sequence[Message], sent: Sequence[Sent], ba
 def _outgoing(epoch: Epoch, source: Message, record: Record, number: int) -> Outgoing:
     if not is_topic_name(record.topic):
         raise HandlerError(f"it sends a record to {record.topic!r}, which is no topic name")
-    if (record.topic, record.partition, record.offset) == (*epoch.where, source.offset()):
+    if (record.topic, record.partition, record.offset) == origin_of(source)[:3]:
         raise HandlerError("it returned the record that it was given, which would come again and again")
     given = dict(source.headers() or ())
     own = dict(record.headers).get(HEADER_ID)
@@ -82,8 +83,9 @@ def _outgoing(epoch: Epoch, source: Message, record: Record, number: int) -> Out
 
 def _derived_id(epoch: Epoch, source: Message, number: int) -> str:
     """A UUIDv7 (RFC 9562) that is the same whenever this group handles this record again: its time is the record's."""
-    timestamp_ms = max(source.timestamp()[1], 0) % (1 << 48)
-    place = f"{epoch.group}\0{epoch.topic}\0{epoch.partition}\0{source.offset()}\0{timestamp_ms}\0{number}"
+    topic, partition, offset, timestamp_ms = origin_of(source)
+    timestamp_ms = max(timestamp_ms, 0) % (1 << 48)
+    place = f"{epoch.group}\0{topic}\0{partition}\0{offset}\0{timestamp_ms}\0{number}"
     chance = int.from_bytes(hashlib.blake2b(place.encode(), digest_size=10).digest())
     bits = timestamp_ms << 80 | 0x7 << 76 | (chance >> 68) << 64 | 0b10 << 62 | chance & (1 << 62) - 1
     digits = f"{bits:032x}"

@@ -11,8 +11,10 @@ import msgspec
 
 from recado.errors import HandlerError, Undecodable
 from recado.kafka.abstract import Message
+from recado.outcomes.history import HEADER_HISTORY
 from recado.record import Record
 from recado.worker.epoch import Epoch
+from recado.worker.returned import Returned
 
 __all__ = ["Payload", "payload_of"]
 
@@ -40,6 +42,8 @@ def payload_of(handler: Callable[..., Any], *, many: bool) -> Payload:
 
 def record_of(message: Message, epoch: Epoch, attempt: int) -> Record:
     """Build the record right before the call: what waits in memory is the consumed message only."""
+    if isinstance(message, Returned):
+        return _returned_record(message, epoch, attempt)
     kind, timestamp_ms = message.timestamp()
     headers = message.headers()
     return Record(
@@ -51,6 +55,22 @@ def record_of(message: Message, epoch: Epoch, attempt: int) -> Record:
         message.key(),
         tuple(headers) if headers else (),
         attempt + epoch.deliveries.get(message.offset(), 1) - 1 if epoch.deliveries else attempt,
+        epoch.group,
+    )
+
+
+def _returned_record(message: Returned, epoch: Epoch, attempt: int) -> Record:
+    """The record as it stood first: a handler need not know by which way it came."""
+    history = message.history
+    return Record(
+        message.value(),
+        history.topic,
+        history.partition,
+        history.offset,
+        history.timestamp_ms,
+        message.key(),
+        tuple(pair for pair in message.headers() or () if pair[0] != HEADER_HISTORY),
+        history.attempts + attempt,
         epoch.group,
     )
 

@@ -23,7 +23,6 @@ class Run:
         "error",
         "failures",
         "following",
-        "following_epoch",
         "halt",
         "handled",
         "in_offset_order",
@@ -61,13 +60,18 @@ class Run:
         self.handled = 0
         #: The loop's note that it saw this run executing before.
         self.seen = False
-        #: What came for its keys meanwhile, and the stay it belongs to; guarded by the lanes' lock.
-        self.following: list[Message] = []
-        self.following_epoch = epoch
+        #: What came for its keys meanwhile, by the stay it belongs to, in order; guarded by the lanes' lock.
+        self.following: list[tuple[Epoch, list[Message]]] = []
 
     def follow(self, epoch: Epoch, messages: list[Message]) -> None:
-        """Let records wait for the end of this run; those of an earlier stay that still waited are void."""
-        if self.following_epoch is epoch:
-            self.following += messages
+        """Let records wait for the end of this run; those of a stay that ended are void."""
+        if self.following and self.following[-1][0] is epoch:
+            self.following[-1][1].extend(messages)
         else:
-            self.following, self.following_epoch = list(messages), epoch
+            self.following = [stay for stay in self.following if not stay[0].closed]
+            self.following.append((epoch, list(messages)))
+
+    def unfollowed(self) -> list[tuple[Epoch, list[Message]]]:
+        """Let go what waits for its end."""
+        following, self.following = self.following, []
+        return following

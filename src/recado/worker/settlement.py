@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 
@@ -13,7 +14,7 @@ from recado.kafka.abstract import Message
 from recado.outcomes.dead_letter import cause_of
 from recado.outcomes.decide import decide, describe
 from recado.outcomes.group_topics import dead_letter_topic
-from recado.outcomes.history import began, failed, failure_of, history_of
+from recado.outcomes.history import failed, failure_of
 from recado.outcomes.outcome import Dead, Outcome, RetryAfter, Stopped
 from recado.outcomes.signals import AlreadyDone, Reject, Retry
 from recado.telemetry.metrics import WORKER_ATTEMPTS, WORKER_LATE, WORKER_RECORDS, WORKER_SECONDS
@@ -23,6 +24,7 @@ from recado.worker.exits import Exits
 from recado.worker.holdings import Holdings
 from recado.worker.outbound import Outbound, Refused
 from recado.worker.pause import Pause
+from recado.worker.returned import Returned, history_here, origin_of
 from recado.worker.run import Run
 from recado.worker.runner import Runner
 
@@ -35,6 +37,12 @@ LOOK_EVERY_S = 0.05
 
 #: Runs whose time goes into the histogram at one settling: when there are thousands, some tell as much as all.
 OBSERVED_AT_ONCE = 8
+
+#: What a flight is, by its outcome.
+WHAT = {"dead": "its dead letter", "retrying": "its copy for the next attempt"}
+
+#: A shorter delay is waited for in memory, where only the key waits: the smallest delay topic holds a record as long.
+IN_MEMORY_S = 2.0
 
 #: What to do about a stopped partition, said with every stop.
 REMEDY = "fix the handler and restart; nothing is lost"
@@ -52,6 +60,7 @@ class Settlement:
         outbound: Outbound,
         exits: Exits,
         pauses: Mapping[Runner, Pause],
+        lends: bool,
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -61,6 +70,8 @@ class Settlement:
         self._outbound = outbound
         self._exits = exits
         self._pauses = pauses
+        #: A share group's broker keeps what failed, and brings it again.
+        self._lends = lends
         self._clock = clock
         self._chance = chance
         self._look_at = 0.0
@@ -170,6 +181,9 @@ class Settlement:
         run.failures = [*(run.failures if run.attempt > 1 else ()), failure_of(error, wall_clock_ms())]
         WORKER_ATTEMPTS.labels(epoch.topic, type(error).__name__).inc()
         self._say(run, error, outcome)
+        if isinstance(outcome, RetryAfter) and not epoch.fenced and self._goes_away(runner, outcome.delay_s):
+            self._send_back(run, outcome.delay_s)
+            return
         if isinstance(outcome, RetryAfter) and not epoch.closed:
             run.attempt += 1
             runner.lanes.set_aside(run)
@@ -196,14 +210,19 @@ class Settlement:
         return True
 
     def _attempt(self, run: Run) -> int:
-        """Which attempt this was; a share group's broker counts deliveries, too."""
-        earlier = run.epoch.deliveries.get(run.messages[run.at].offset(), 1) - 1
+        """Which attempt this was; what comes back has its earlier ones, and a share group's broker counts, too."""
+        message = run.messages[run.at]
+        if isinstance(message, Returned):
+            return run.attempt + message.history.attempts
+        earlier = run.epoch.deliveries.get(message.offset(), 1) - 1
         return run.attempt + earlier
 
     def _skip(self, run: Run, error: AlreadyDone) -> None:
         """The handler found that the record is done: it counts so, and the rest goes on."""
         epoch, runner = run.epoch, self._holdings.runner(run.epoch.topic)
-        places = [at for at, message in enumerate(run.messages) if at >= run.at and message.offset() == error.offset]
+        places = [
+            at for at, message in enumerate(run.messages) if at >= run.at and origin_of(message).offset == error.offset
+        ]
         if not places or (places[0] > run.at and runner.handler.batch is None):
             run.error = HandlerError(f"it raised AlreadyDone of offset {error.offset}, which it was not given")
             self._decide(run)
@@ -229,6 +248,20 @@ class Settlement:
         else:
             runner.lanes.turn(run)
 
+    def _goes_away(self, runner: Runner, delay_s: float) -> bool:
+        """Whether a record waits for its next attempt outside its partition: a batch waits as a whole, in memory."""
+        return delay_s >= IN_MEMORY_S and not self._lends and runner.handler.batch is None
+
+    def _send_back(self, run: Run, delay_s: float) -> None:
+        """The record leaves its partition until its next attempt; what follows goes on."""
+        epoch, message = run.epoch, run.messages[run.at]
+        due_ms = wall_clock_ms() + math.ceil(delay_s * 1000)
+        history = failed(history_here(message, epoch.group), *run.failures, due_ms=due_ms)
+        self._exits.send_back(epoch, message, history)
+        epoch.held_bytes -= len(message)
+        run.at = run.settled = run.at + 1
+        self._go_on(run, self._holdings.runner(epoch.topic))
+
     def _bury(self, run: Run, error: BaseException, reason: str) -> None:
         """The record becomes a dead letter, a batch as many; what follows goes on."""
         epoch, runner = run.epoch, self._holdings.runner(run.epoch.topic)
@@ -236,7 +269,7 @@ class Settlement:
         leaving = run.messages[run.at :] if many else [run.messages[run.at]]
         cause = cause_of(error, reason)
         for message in leaving:
-            history = failed(history_of(message) or began(message, epoch.group), *run.failures)
+            history = failed(history_here(message, epoch.group), *run.failures)
             self._exits.bury(epoch, message, history, cause)
             epoch.held_bytes -= len(message)
         run.at = run.settled = run.at + len(leaving)
@@ -245,7 +278,7 @@ class Settlement:
     def _stop_sender(self, refused: Refused) -> None:
         flight, topic, error = refused
         if not flight.epoch.closed:
-            what = "its dead letter" if flight.outcome == "dead" else "what its handler sent"
+            what = WHAT.get(flight.outcome, "what its handler sent")
             reason = f"{what} was refused by topic {topic}"
             stop = Stop(flight.offsets[0], flight.attempt, f"{reason}: {describe(error)}")
             self._stop(flight.epoch, stop, error=describe(error), remedy=f"let Kafka take it, or {REMEDY}")
@@ -270,14 +303,14 @@ class Settlement:
             "topic": epoch.topic,
             "partition": epoch.partition,
             "offset": message.offset(),
-            "attempt": run.attempt,
+            "attempt": self._attempt(run),
             "key": _shown(message.key()),
             "error": describe(error),
         }
         if isinstance(outcome, RetryAfter):
             facts["retry_in_s"] = round(outcome.delay_s, 3)
         elif isinstance(outcome, Dead):
-            facts["dead_letter"] = dead_letter_topic(epoch.group, epoch.topic)
+            facts["dead_letter"] = dead_letter_topic(epoch.group, epoch.home.topic)
         if isinstance(error, (Retry, Reject)):
             log.info("retry asked for" if isinstance(error, Retry) else "record rejected", **facts)
         else:

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import structlog
 
 from recado.errors import ConfigurationError, HandlerError, RecadoError
-from recado.kafka.abstract import Consumer, Coordinator, Outlet
+from recado.kafka.abstract import Consumer, Coordinator, Outlet, Reader
 from recado.kafka.cluster import connect_outlet
 from recado.kafka.config import consumer_config
 from recado.kafka.consumer import KafkaConsumer
 from recado.kafka.lending import ShareConsumer
+from recado.kafka.reader import KafkaReader
 from recado.kafka.share_consumer import KafkaShareConsumer
 from recado.outcomes.backoff import Backoff
 from recado.outcomes.breaker import Breaker
@@ -46,6 +47,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 #: How a worker comes to Kafka: (settings, group) → consumer. Tests pass the in-memory twin.
 ConsumerFactory = Callable[[Settings, str], Consumer]
 
+#: Likewise: (settings, group) → reader of what comes back through retry topics.
+ReaderFactory = Callable[[Settings, str], Reader]
 
 #: Likewise: (settings, group) → what Kafka says of the group. Called before there are threads.
 CoordinatorFactory = Callable[[Settings, str], Coordinator]
@@ -53,7 +56,7 @@ CoordinatorFactory = Callable[[Settings, str], Coordinator]
 #: Likewise, for a share group: (settings, group, records at once) → share consumer.
 ShareConsumerFactory = Callable[[Settings, str, int], ShareConsumer]
 
-#: Likewise: settings → what it sends through. Called once, when there is something to send.
+#: Likewise: settings → what it sends through. Called once.
 OutletFactory = Callable[[Settings], Outlet]
 
 
@@ -152,6 +155,7 @@ class Worker:
         outlet: OutletFactory = connect_outlet,
         share_consumer: ShareConsumerFactory = KafkaShareConsumer,
         coordinator: CoordinatorFactory = CoordinatorApart,
+        reader: ReaderFactory = KafkaReader,
     ) -> None:
         """Work until SIGTERM, SIGINT or ``stop``; then finish what executes, commit and return.
 
@@ -162,7 +166,7 @@ class Worker:
         try:
             settings = settings or self._settings or from_process().settings
             logs.set_up(format=settings.log_format, level=settings.log_level)
-            remaining = self._work(settings, consumer, outlet, share_consumer, coordinator)
+            remaining = self._work(settings, consumer, outlet, share_consumer, coordinator, reader)
         except RecadoError as error:
             log.error("worker cannot run", error=str(error), code=error.code)
             raise SystemExit(2) from error
@@ -199,6 +203,7 @@ class Worker:
         outlet: OutletFactory,
         share_consumer: ShareConsumerFactory,
         coordinator: CoordinatorFactory,
+        reader: ReaderFactory,
     ) -> list[Remaining]:
         if not self.handlers.all:
             raise ConfigurationError("This worker has no handler; declare one with @worker.handler('topic').")
@@ -221,7 +226,7 @@ class Worker:
             log.warning("engine share is a preview", group=group, needs="Kafka 4.2 or later")
             engine = assemble_share(parts, share_consumer(settings, group, most_at_once(parts)))
         else:
-            engine = assemble(parts, consumer(settings, group), asking)
+            engine = assemble(parts, consumer(settings, group), asking, partial(reader, settings, group))
         port = HealthPort(
             host=settings.worker_host,
             port=settings.worker_port,

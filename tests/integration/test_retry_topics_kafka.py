@@ -1,0 +1,86 @@
+"""Retry topics on a real Kafka, with workers that are killed; the journal and Kafka's own offsets are the judges."""
+
+from __future__ import annotations
+
+from tests.integration.test_worker_kafka import check_order, scene  # noqa: F401 - a fixture
+from tests.programs import eventually, read_all
+
+#: One in ten fails once, one in a hundred always; each pass takes 2 s at least.
+HANDLER = """
+@worker.handler(concurrency=8, retry=Backoff(first_s=2, factor=1, jitter=0, attempts=3))
+def handle(record: Record) -> None:
+    note("began", record)
+    time.sleep(0.002)
+    note("ended", record)
+    if record.offset % 100 == 50 or (record.offset % 10 == 1 and record.attempt == 1):
+        note("failed", record)
+        raise ConnectionError(f"{record.partition}/{record.offset}")
+    note("done", record)
+"""
+
+
+def test_what_fails_comes_back_and_is_done_or_dead_though_workers_are_killed(scene, topic):  # noqa: F811
+    name, partitions, count = topic(partitions=3), 3, 3000
+    retry, dead = f"retry.{scene.group}.{name}", f"dlq.{scene.group}.{name}"
+    scene.send(name, count, keys=50)
+    handler = "from recado import Backoff\n" + HANDLER
+    for _ in range(2):
+        before = len(scene.journal("done"))
+        with scene.worker(handler, name) as program, scene.worker(handler, name) as other:
+            eventually(lambda before=before: len(scene.journal("done")) > before + 400, why=lambda: program.log)
+            program.process.kill()
+            program.process.wait(10)
+            assert other.stop() in (0, 3), other.log
+
+    def ended() -> bool:
+        found = {(p, o) for _, p, o, _, _ in scene.journal("done")}
+        return len(found) >= count - 30 and len(found) + len(read_all(scene.bootstrap, dead)) >= count
+
+    with scene.worker(handler, name) as program:
+        eventually(ended, within_s=90, why=lambda: program.log[-4000:])
+        ends: dict[int, int] = {}
+        for message in read_all(scene.bootstrap, retry):
+            ends[message.partition()] = message.offset() + 1
+        waiting = {partition: end for partition, end in ends.items() if end}
+        eventually(
+            lambda: {p: o for p, o in scene.committed(retry, partitions).items() if o >= 0} == waiting,
+            why=lambda: f"{scene.committed(retry, partitions)} instead of {waiting}",
+        )
+        assert program.stop() == 0, program.log
+    assert sum(scene.committed(name, partitions).values()) == count, program.log[-6000:]
+    buried = {
+        (int(headers["__dlq.errors.partition"]), int(headers["__dlq.errors.offset"]))
+        for message in read_all(scene.bootstrap, dead)
+        for headers in [dict(message.headers())]
+    }
+    done = {(partition, offset) for _, partition, offset, _, _ in scene.journal("done")}
+    assert buried == {(p, o) for p, o in buried | done if o % 100 == 50}
+    assert not buried & done
+    assert len(buried | done) == count
+    assert {topic for topic, *_ in scene.journal("done")} == {name}, "a handler sees where a record stood first"
+
+
+def test_others_do_not_wait_for_one_that_fails_and_a_delay_is_kept(scene, topic):  # noqa: F811
+    name = topic(partitions=1)
+    scene.send(name, 500, keys=1)
+    handler = (
+        "from recado import Retry\n"
+        "@worker.handler(concurrency=4)\n"
+        "def handle(record: Record) -> None:\n"
+        '    note(f"at-{time.time():.3f}", record)\n'
+        "    if record.offset == 0 and record.attempt == 1:\n"
+        "        raise Retry(delay_s=6)\n"
+    )
+    with scene.worker(handler, name) as program:
+        scene.wait_committed(name, {0: 500})
+        assert program.log.count("retry asked for") == 1
+
+        def moments() -> list[float]:
+            lines = (scene.folder / "journal").read_text().splitlines()
+            return [float(line.split(" ")[0][3:]) for line in lines if line.split(" ")[3] == "0"]
+
+        assert len(moments()) == 1
+        eventually(lambda: len(moments()) == 2, why=lambda: program.log)
+        first, second = moments()
+        assert 5.99 <= second - first < 10  # the topics were made for it, too; benchmarks/retrying.py measures
+        assert program.stop() == 0, program.log
