@@ -44,6 +44,30 @@ def test_what_is_done_beyond_the_offset_is_read_however_long_a_dead_members_tran
     assert (found, anew) == ({WHERE: Committed(7, "map=0,r,AAE=")}, set())
 
 
+class SlowIds(Ids):
+    """Nobody tells ids at first: the broker that was asked hangs."""
+
+    def __init__(self, silences: int) -> None:
+        self.silences = silences
+
+    def learn(self, topics, keep):
+        self.silences -= 1
+        return {} if self.silences >= 0 else super().learn(topics, keep)
+
+
+def test_what_is_done_beyond_the_offset_is_kept_though_the_topics_id_is_told_late(monkeypatch):
+    monkeypatch.setattr(group_offsets, "AGAIN_S", 0.001)
+    found, _ = GroupOffsets(SlowIds(3)).read_assigned(Client(), [WHERE], held=set())
+    assert found == {WHERE: Committed(7, "map=0,r,AAE=")}
+
+
+def test_what_is_done_beyond_the_offset_is_handled_again_where_nobody_tells_the_topics_id(monkeypatch):
+    monkeypatch.setattr(group_offsets, "AGAIN_S", 0.001)
+    monkeypatch.setattr(group_offsets, "ASSIGNED_S", 0.05)
+    found, anew = GroupOffsets(SlowIds(10_000)).read_assigned(Client(), [WHERE], held=set())
+    assert (found, anew) == ({WHERE: Committed(7, "")}, set())
+
+
 def test_what_cannot_be_read_is_an_error_and_not_nothing(monkeypatch):
     monkeypatch.setattr(group_offsets, "AGAIN_S", 0.001)
     monkeypatch.setattr(group_offsets, "ASSIGNED_S", 0.01)

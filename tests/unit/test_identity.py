@@ -43,3 +43,34 @@ def test_an_id_that_could_not_be_learned_at_first_is_learned_later(monkeypatch):
     assert ids.changed(["orders"]) is None, "asked"
     assert ids.changed(["orders"]) == {}, "no other topic"
     assert ids.of("orders") == "ID"
+
+
+def test_when_nobody_answers_the_next_question_goes_out_by_another_client(monkeypatch):
+    """A broker that hangs keeps its connections: asked again by the same client, it might be the one asked again."""
+    from concurrent.futures import Future
+    from types import SimpleNamespace
+
+    from confluent_kafka import KafkaError, KafkaException
+
+    clients: list[object] = []
+    answers: list[object] = [
+        KafkaException(KafkaError(KafkaError._TIMED_OUT)),
+        KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)),
+        SimpleNamespace(topic_id="ID"),
+    ]
+
+    def ask(self, topics):
+        future: Future = Future()
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+        return dict.fromkeys(topics, future)
+
+    monkeypatch.setattr(TopicIds, "_ask", ask)
+    monkeypatch.setattr(TopicIds, "_connected", lambda self: clients.append(object()))
+    ids = TopicIds({})
+    assert (ids.learn(["orders"]), len(clients)) == ({}, 2), "nothing was told"
+    assert (ids.learn(["orders"]), len(clients)) == ({"orders": ""}, 2), "it will not be told"
+    assert (ids.learn(["orders"]), len(clients)) == ({"orders": "ID"}, 2)

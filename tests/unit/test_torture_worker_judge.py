@@ -78,6 +78,7 @@ def test_what_was_done_is_repeated_only_after_a_crash_and_only_what_no_commit_co
     one.killed_ns = T0 + 3 * S
     assert verdict(calls, [commit(1, 7)], 1) == {"again": 1}, "it should have been committed by then"
     assert verdict(calls, [commit(1, 7)], 1, troubles=[(0.5, 5)]) == {}, "brokers were away"
+    assert verdict(calls, [commit(1, 2.5), commit(1, 7)], 1, troubles=[(0.5, 5)]) == {"again": 1}, "but it was covered"
 
 
 def test_a_run_that_ends_before_all_is_committed_or_not_with_0_is_not_drained():

@@ -101,8 +101,10 @@ class GroupOffsets:
         Blocks for ``ASSIGNED_S`` at most, then raises RecadoError: who goes on without knowing what is done beyond the
         offset does it again. A transaction of a member that was killed lets the coordinator wait for its end.
         """
-        ids = self._ids.learn({where.topic for where in assigned}, keep={where.topic for where in held})
-        stored = _patiently(client, assigned) if assigned else []
+        deadline, keep = time.monotonic() + ASSIGNED_S, {where.topic for where in held}
+        ids = self._ids.learn({where.topic for where in assigned}, keep=keep)
+        stored = _patiently(client, assigned, deadline) if assigned else []
+        self._learn_more(ids, stored, keep, deadline)
         good, made_anew = {}, set()
         for where, found in stored:
             was, metadata = unstamped(found.metadata)
@@ -122,6 +124,27 @@ class GroupOffsets:
                 good[where] = found._replace(metadata=metadata if was == now else "")
         return good, made_anew
 
+    def _learn_more(
+        self,
+        ids: dict[str, str],
+        stored: Sequence[tuple[TopicPartition, Committed]],
+        keep: set[str],
+        deadline: float,
+    ) -> None:
+        """Ask again for the ids of topics beside whose offsets one stands: without it what is done beyond is unknown.
+
+        A broker that hangs keeps its connections, so the first question may have gone to it.
+        """
+        while wanted := {where.topic for where, found in stored if unstamped(found.metadata)[0]} - ids.keys():
+            if time.monotonic() >= deadline:
+                log.error(
+                    "topic ids are not told: what is done beyond the committed offsets is handled again",
+                    topics=" ".join(sorted(wanted)),
+                )
+                return
+            time.sleep(AGAIN_S)
+            ids |= self._ids.learn(wanted, keep=keep)
+
     def _stamped(self, topic: str, metadata: str) -> str:
         whole = stamped(self._ids.of(topic), metadata)
         return whole if len(whole) <= self._metadata_bytes else stamped(self._ids.of(topic), "")
@@ -137,9 +160,10 @@ class GroupOffsets:
             )
 
 
-def _patiently(client: Any, partitions: Sequence[TopicPartition]) -> list[tuple[TopicPartition, Committed]]:
+def _patiently(
+    client: Any, partitions: Sequence[TopicPartition], deadline: float
+) -> list[tuple[TopicPartition, Committed]]:
     """Ask again and again."""
-    deadline = time.monotonic() + ASSIGNED_S
     while True:
         try:
             return _stored(client, partitions)

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, TopicDescription
 
 from recado.kafka.quiet import Seldom, quiet_logger
@@ -36,6 +36,16 @@ NONE = "A" * 22
 MARK = "topic="
 
 
+#: Answers to the question for a topic's id, though not with one.
+_TOLD = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.UNSUPPORTED_VERSION,
+}
+
+
 class TopicIds:
     """Knows the ids of the topics that are read. One thread only; asks on a connection of its own."""
 
@@ -59,17 +69,28 @@ class TopicIds:
         return self._known.get(topic, "")
 
     def learn(self, topics: Iterable[str], *, keep: Iterable[str] = ()) -> dict[str, str]:
-        """Ask now, and note the answers, except for topics in ``keep`` that are known; blocks for ``ANSWER_S``."""
+        """Ask now, and note the answers, except for topics in ``keep`` that are known; blocks for ``ANSWER_S``.
+
+        A topic that may not be described, or is not there, has the id "" in the answer; one of which nobody told
+        anything is left out, and the next question goes out by a new client: the broker that was asked may hang.
+        """
         wanted, deadline = sorted(set(topics)), time.monotonic() + ANSWER_S
         found: dict[str, str] = {}
+        silent = False
         for topic, future in self._ask(wanted).items():
             try:
                 found[topic] = _id(future.result(max(0.0, deadline - time.monotonic())))
             except (KafkaException, TimeoutError) as error:
+                if isinstance(error, KafkaException) and error.args[0].code() in _TOLD:
+                    found[topic] = ""
+                else:
+                    silent = True
                 if self._seldom.now(topic):
                     log.warning(
                         "topic id unknown: should it be made anew, that goes unnoticed", topic=topic, error=error
                     )
+        if silent:
+            self._heard_at, self._client, self._asked = time.monotonic(), self._connected(), {}
         for topic in wanted:
             if topic not in keep or not self.of(topic):
                 self._known[topic] = found.get(topic, "")

@@ -19,6 +19,10 @@ ZOMBIE_NS = 5_000_000_000
 #: What ended so long before a kill is committed, in nanoseconds: commits go out ten times a second.
 COMMITTED_NS = 1_000_000_000
 
+#: A commit that is older than this is told to whoever is given the partition, also while brokers are away, in
+#: nanoseconds: what was read before it may be handled so much later.
+TOLD_NS = 2_000_000_000
+
 #: Topic, partition, offset.
 At = tuple[str, int, int]
 
@@ -171,11 +175,13 @@ def _cause(evidence: Evidence, done: Call, call: Call, excused: Counter[str]) ->
     if _was_frozen(call) or any(f <= call.began_ns and ended_ns <= t + ZOMBIE_NS for f, t in done.life.frozen_ns):
         excused["again after a process was stopped"] += 1
         return ""
-    if any(a <= call.began_ns and ended_ns <= b for a, b in evidence.troubles):
-        excused["again after brokers were away"] += 1
-        return ""
     later_s = (call.began_ns - ended_ns) / 1e9
     said = f"{_name(at)}, done by {done.life.name}, again by {call.life.name} {later_s:.2f} s later"
+    if any(a <= call.began_ns and ended_ns <= b for a, b in evidence.troubles):
+        if covered_ns is not None and covered_ns < call.began_ns - TOLD_NS:
+            return f"{said}, though a commit had covered it {(call.began_ns - covered_ns) / 1e9:.2f} s before"
+        excused["again after brokers were away"] += 1
+        return ""
     if killed_ns is None or not ended_ns <= killed_ns <= call.began_ns:
         return f"{said}, without a crash"
     if covered_ns is not None and covered_ns < killed_ns - 1_000_000:
