@@ -22,13 +22,14 @@ def commit(offset: int, at: float, *done: tuple[int, int]) -> Commit:
 
 
 def verdict(
-    calls: list[Call], commits: list[Commit], acked: int, *, dead=(), troubles=(), codes=(0,)
+    calls: list[Call], commits: list[Commit], acked: int, *, dead=(), left=(), troubles=(), codes=(0,)
 ) -> dict[str, int]:
     evidence = Evidence(
         acked={("t", 0, offset) for offset in range(acked)},
         calls=sorted(calls, key=lambda one: one.began_ns),
         commits=commits,
         dead={("t", 0, offset): (T0 + int(at * S)) // 1_000_000 for offset, at in dead},
+        left={("t", 0, offset): (T0 + int(at * S)) // 1_000_000 for offset, at in left},
         troubles=[(T0 + int(a * S), T0 + int(b * S)) for a, b in troubles],
         ends={("t", 0): acked},
         codes=codes,
@@ -59,6 +60,15 @@ def test_two_records_of_a_key_at_once_and_in_the_wrong_order():
     one, two = Life("worker-1-1"), Life("worker-2-1")
     assert verdict([call(one, 0, 0, 2), call(two, 1, 1, 3)], [commit(2, 4)], 2) == {"at once": 1}
     assert verdict([call(one, 1, 0, 1), call(one, 0, 1, 2)], [commit(2, 4)], 2) == {"went back": 1}
+
+
+def test_what_waits_in_a_retry_topic_may_be_committed_past_but_must_end():
+    life = Life("worker-1-1")
+    calls = [call(life, 0, 0, 1, ok=False), call(life, 1, 1, 2), call(life, 0, 9, 10)]
+    assert verdict(calls, [commit(2, 4)], 2) == {"committed past": 1}
+    assert verdict(calls, [commit(2, 4)], 2, left=[(0, 1)]) == {}
+    assert verdict(calls, [commit(2, 4)], 2, left=[(0, 5)]) == {"committed past": 1}, "it left after the commit"
+    assert verdict(calls[:2], [commit(2, 4)], 2, left=[(0, 1)]) == {"lost": 1}
 
 
 def test_of_a_process_that_was_stopped_nothing_else_can_be_asked():

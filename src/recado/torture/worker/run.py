@@ -18,10 +18,11 @@ from recado.torture.judge import Judgement
 from recado.torture.plan import Fault, Plan
 from recado.torture.programs import Surroundings
 from recado.torture.run import QUIET_S, TICK_S, Watch
+from recado.torture.worker.away import read_dead, read_left, waiting
 from recado.torture.worker.commits import read_commits
 from recado.torture.worker.faults import inflict
 from recado.torture.worker.journal import read_journals
-from recado.torture.worker.judge import At, Evidence, judge
+from recado.torture.worker.judge import Evidence, judge
 from recado.torture.worker.stage import Membership, Stage, set_up
 
 __all__ = ["Report", "Terms", "run"]
@@ -104,11 +105,12 @@ def run(plan: Plan, terms: Terms, watch: Watch) -> Report:
         _catch_up(stage, ends, watch)
         codes = [member.end() for member in stage.members]
         watch.tick("Reading commits and dead letters with Kafka's own tools")
-        commits, dead = read_commits(surroundings, terms.group), _dead(surroundings, terms.group, terms.topics)
+        commits, dead = read_commits(surroundings, terms.group), read_dead(surroundings, terms.group, terms.topics)
+        left = read_left(surroundings, terms.group, terms.topics)
     lives = {life.name: life for member in (*stage.members, stage.visitor) for life in member.lives}
     watch.tick("Judging")
     calls = read_journals([terms.folder / f"{name}.journal" for name in lives], lives)
-    judgement = judge(Evidence(stage.feed.acked, calls, commits, dead, troubles, ends, codes))
+    judgement = judge(Evidence(stage.feed.acked, calls, commits, dead, left, troubles, ends, codes))
     if judgement.passed and not terms.keep:
         shutil.rmtree(terms.folder / "kafka", ignore_errors=True)
     return Report(plan, terms.membership, judgement, terms.folder, time.monotonic() - began)
@@ -161,7 +163,7 @@ def _ends(stage: Stage, topics: Sequence[str]) -> dict[tuple[str, int], int]:
 
 def _catch_up(stage: Stage, ends: Mapping[tuple[str, int], int], watch: Watch) -> None:
     deadline = time.monotonic() + CATCH_UP_S
-    while (left := _lag(stage, ends)) and time.monotonic() < deadline:
+    while (left := _lag(stage, ends) or waiting(stage.surroundings, stage.group)) and time.monotonic() < deadline:
         watch.tick(f"Waiting until the workers have caught up: {left} records are left")
         for member in stage.members:
             member.check()
@@ -179,28 +181,6 @@ def _lag(stage: Stage, ends: Mapping[tuple[str, int], int]) -> int:
     except TortureBroken:  # the coordinator is being loaded
         return sum(ends.values())
     return sum(max(0, end - committed.get(where, 0)) for where, end in ends.items())
-
-
-def _dead(surroundings: Surroundings, group: str, topics: Sequence[str]) -> dict[At, int]:
-    """The dead letters of the group, and when each was written."""
-    there = set(surroundings.tool("topics", ["--list"]))
-    dead: dict[At, int] = {}
-    for topic in topics:
-        letters = f"dlq.{group}.{topic}"
-        if letters not in there:
-            continue
-        lines = surroundings.tool("get-offsets", ["--topic", letters, "--time", "latest"])
-        total = sum(int(found[3]) for found in map(_END.match, lines) if found)
-        shown = [word for name in ("timestamp", "headers") for word in ("--property", f"print.{name}=true")]
-        limit = ["--max-messages", str(total), "--timeout-ms", "30000"]
-        if total:
-            for line in surroundings.tool("console-consumer", ["--topic", letters, "--from-beginning", *limit, *shown]):
-                at_ms = re.match(r"CreateTime:(\d+)", line)
-                place = re.search(r"__dlq\.errors\.partition:(\d+),__dlq\.errors\.offset:(\d+)", line)
-                if at_ms and place:
-                    at = (topic, int(place[1]), int(place[2]))
-                    dead[at] = min(dead.get(at, int(at_ms[1])), int(at_ms[1]))  # a repeated one is there twice
-    return dead
 
 
 def _title(fault: Fault) -> str:
