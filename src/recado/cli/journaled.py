@@ -9,6 +9,7 @@ from recado.kafka.abstract import Message
 from recado.torture.worker import Journal, Place
 from recado.worker.epoch import Epoch
 from recado.worker.handlers import Handler
+from recado.worker.returned import origin_of
 
 __all__ = ["journaled"]
 
@@ -26,7 +27,8 @@ def journaled(handler: Handler, journal: Journal) -> Handler:
     def carry(message: Message, epoch: Epoch, attempt: int) -> _Carried:
         key = message.key()
         shown = key.hex() or "00" if key is not None else "-"
-        place = Place(message.topic(), message.partition(), message.offset(), shown, attempt)
+        origin = origin_of(message)
+        place = Place(origin.topic, origin.partition, origin.offset, shown, attempt)
         return _Carried(handler.payload(message, epoch, attempt), place)
 
     def call(given: Any) -> Any:
