@@ -12,9 +12,11 @@ S = 1_000_000_000
 T0 = 1_700_000_000 * S
 
 
-def call(life: Life, offset: int, began: float, ended: float | None, *, key: str = "aa", ok: bool = True) -> Call:
+def call(
+    life: Life, offset: int, began: float, ended: float | None, *, key: str = "aa", ok: bool = True, attempt: int = 1
+) -> Call:
     ended_ns = None if ended is None else T0 + int(ended * S)
-    return Call(life, Place("t", 0, offset, key, 1), T0 + int(began * S), ended_ns, ok=ok)
+    return Call(life, Place("t", 0, offset, key, attempt), T0 + int(began * S), ended_ns, ok=ok)
 
 
 def commit(offset: int, at: float, *done: tuple[int, int]) -> Commit:
@@ -22,14 +24,13 @@ def commit(offset: int, at: float, *done: tuple[int, int]) -> Commit:
 
 
 def verdict(
-    calls: list[Call], commits: list[Commit], acked: int, *, dead=(), left=(), troubles=(), codes=(0,)
+    calls: list[Call], commits: list[Commit], acked: int, *, dead=(), troubles=(), codes=(0,)
 ) -> dict[str, int]:
     evidence = Evidence(
         acked={("t", 0, offset) for offset in range(acked)},
         calls=sorted(calls, key=lambda one: one.began_ns),
         commits=commits,
         dead={("t", 0, offset): (T0 + int(at * S)) // 1_000_000 for offset, at in dead},
-        left={("t", 0, offset): (T0 + int(at * S)) // 1_000_000 for offset, at in left},
         troubles=[(T0 + int(a * S), T0 + int(b * S)) for a, b in troubles],
         ends={("t", 0): acked},
         codes=codes,
@@ -64,11 +65,12 @@ def test_two_records_of_a_key_at_once_and_in_the_wrong_order():
 
 def test_what_waits_in_a_retry_topic_may_be_committed_past_but_must_end():
     life = Life("worker-1-1")
-    calls = [call(life, 0, 0, 1, ok=False), call(life, 1, 1, 2), call(life, 0, 9, 10)]
-    assert verdict(calls, [commit(2, 4)], 2) == {"committed past": 1}
-    assert verdict(calls, [commit(2, 4)], 2, left=[(0, 1)]) == {}
-    assert verdict(calls, [commit(2, 4)], 2, left=[(0, 5)]) == {"committed past": 1}, "it left after the commit"
-    assert verdict(calls[:2], [commit(2, 4)], 2, left=[(0, 1)]) == {"lost": 1}
+    calls = [call(life, 0, 0, 1, ok=False), call(life, 1, 1, 2), call(life, 0, 9, 10, attempt=2)]
+    assert verdict(calls, [commit(2, 4)], 2) == {}
+    assert verdict(calls, [commit(2, 0.5)], 2) == {"committed past": 2}, "before it had left"
+    assert verdict(calls[:2], [commit(2, 4)], 2) == {"committed past": 1, "lost": 1}
+    soon = [*calls[:2], call(life, 0, 2.5, 3, attempt=2)]
+    assert verdict(soon, [commit(2, 2.4)], 2) == {"committed past": 1}, "so short a delay passes in memory"
 
 
 def test_of_a_process_that_was_stopped_nothing_else_can_be_asked():

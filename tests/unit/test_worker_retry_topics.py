@@ -10,6 +10,7 @@ from recado import Backoff, Record, Reject, Retry, Worker
 from recado.kafka.memory import MemoryKafka
 from recado.outcomes.history import Failure, History, header_of, history_of
 from recado.record import Outgoing, TopicPartition
+from recado.worker import sweep
 from tests.programs import eventually
 from tests.twin import GROUP, committed, member, wait_committed
 
@@ -153,6 +154,31 @@ def test_what_was_put_into_a_retry_topic_by_hand_is_handled(kafka):
     with member(worker, kafka):
         wait_committed(kafka, 1, topic=RETRY, partition=1)
     assert seen == [("by hand", "orders", 1)]
+
+
+def test_what_is_done_is_deleted_and_what_rests_is_committed_again(kafka, monkeypatch):
+    monkeypatch.setattr(sweep, "SWEEP_EVERY_S", 0.05)
+    monkeypatch.setattr(sweep, "RENEW_EVERY_S", 0.05)
+    worker, go_on, deleted = Worker(), threading.Event(), []
+    delete_before = kafka.delete_before
+    monkeypatch.setattr(kafka, "delete_before", lambda offsets: (deleted.append(dict(offsets)), delete_before(offsets)))
+
+    @worker.handler("orders", concurrency=2)
+    def handle(record: Record) -> None:
+        if record.offset == 1:
+            assert go_on.wait(20)
+
+    kafka.create_topic(RETRY, 2)
+    for number in range(3):
+        put_back(kafka, str(number), History(GROUP, "orders", 0, number))
+    where = TopicPartition(RETRY, 0)
+    with member(worker, kafka):
+        eventually(lambda: deleted)
+        assert {offset for one in deleted for offset in one.values()} == {1}, "the next one is at work"
+        go_on.set()
+        eventually(lambda: {where: 3} in deleted)
+        del kafka.group(GROUP).offsets[where]  # as a coordinator forgets it
+        wait_committed(kafka, 3, topic=RETRY)
 
 
 def test_a_pattern_does_not_mean_the_groups_own_topics(kafka):

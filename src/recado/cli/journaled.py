@@ -9,7 +9,7 @@ from recado.kafka.abstract import Message
 from recado.torture.worker import Journal, Place
 from recado.worker.epoch import Epoch
 from recado.worker.handlers import Handler
-from recado.worker.returned import origin_of
+from recado.worker.returned import Returned, origin_of
 
 __all__ = ["journaled"]
 
@@ -28,7 +28,7 @@ def journaled(handler: Handler, journal: Journal) -> Handler:
         key = message.key()
         shown = key.hex() or "00" if key is not None else "-"
         origin = origin_of(message)
-        place = Place(origin.topic, origin.partition, origin.offset, shown, attempt)
+        place = Place(origin.topic, origin.partition, origin.offset, shown, _attempt(message, attempt))
         return _Carried(handler.payload(message, epoch, attempt), place)
 
     def call(given: Any) -> Any:
@@ -52,6 +52,10 @@ def journaled(handler: Handler, journal: Journal) -> Handler:
         return result
 
     return dataclasses.replace(handler, payload=carry, call=call_async if handler.is_async else call)
+
+
+def _attempt(message: Message, attempt: int) -> int:
+    return attempt + message.history.attempts if isinstance(message, Returned) else attempt
 
 
 def _places(given: Any) -> list[Place]:

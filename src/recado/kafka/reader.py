@@ -24,13 +24,16 @@ log = structlog.get_logger(__name__)
 _HOPELESS = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}
 
 
+#: What a member is, and this reader is not.
+_OF_A_MEMBER = {"group.instance.id", "group.protocol", "group.remote.assignor"}
+
+
 class KafkaReader:
     """Reads by assignment only (the contract is ``abstract.Reader``): it joins no group and commits nothing."""
 
     def __init__(self, settings: Settings, group: str) -> None:
         given = consumer_config(settings, group)
-        # A static member's identity is the member's, not this reader's.
-        config = {name: value for name, value in given.items() if name not in ("group.instance.id", "group.protocol")}
+        config = {name: value for name, value in given.items() if name not in _OF_A_MEMBER}
         safe = {"auto.offset.reset": "earliest", "isolation.level": "read_committed", "error_cb": self._on_error}
         self._seldom = Seldom()
         try:

@@ -9,7 +9,7 @@ import time
 
 import structlog
 
-from recado.errors import RecadoError
+from recado.errors import NotAllowed, RecadoError
 from recado.kafka.abstract import Clients, Topics
 from recado.outcomes.delay_line import DelayLine
 from recado.outcomes.delay_topics import DelayTopics
@@ -27,6 +27,9 @@ LEAVE_S = 3.0
 
 #: Rest before the line starts anew after a trouble, in seconds.
 AGAIN_S = 2.0
+
+#: The same where Kafka does not let it: others may be allowed, and this one would only repeat itself.
+DENIED_S = 60.0
 
 
 class DelayService:
@@ -74,8 +77,9 @@ class DelayService:
             try:
                 self._work()
             except RecadoError as error:
-                log.warning("delay line starts anew", error=str(error), again_s=AGAIN_S)
-                self._stopping.wait(AGAIN_S)
+                again_s = DENIED_S if isinstance(error, NotAllowed) else AGAIN_S
+                log.warning("delay line starts anew", error=str(error), again_s=again_s)
+                self._stopping.wait(again_s)
             except Exception:  # a thread that died of a mistake of ours would leave everything delayed, in silence
                 log.exception("delay line failed, it starts anew", again_s=AGAIN_S)
                 self._stopping.wait(AGAIN_S)

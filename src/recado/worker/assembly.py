@@ -38,6 +38,7 @@ from recado.worker.runner import Runner
 from recado.worker.settlement import Settlement
 from recado.worker.share import MOST_PER_THREAD, ShareLoop
 from recado.worker.stop import StopRequest
+from recado.worker.sweep import Sweep
 from recado.worker.transactions import Transactions
 
 __all__ = ["Engine", "assemble"]
@@ -218,6 +219,7 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         oldest=oldest,
         guards=list(guards.values()),
         pauses=pauses,
+        sweep=Sweep(holdings=holdings, clients=lambda: outlet().clients, clock=clock),
     )
     audit = Audit(
         coordinator=coordinator,

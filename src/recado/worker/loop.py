@@ -25,6 +25,7 @@ from recado.worker.rebalance import Rebalance
 from recado.worker.returned import Returned
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
+from recado.worker.sweep import Sweep
 
 __all__ = ["Loop"]
 
@@ -61,6 +62,7 @@ class Loop:
         oldest: Oldest,
         guards: Sequence[Guard],
         pauses: Collection[Pause],
+        sweep: Sweep,
     ) -> None:
         self._consumer = consumer
         self._holdings = holdings
@@ -74,6 +76,7 @@ class Loop:
         self._oldest = oldest
         self._guards = guards
         self._pauses = pauses
+        self._sweep = sweep
         self._turn_at = 0.0
         self._wait_s = IDLE_S
         self._only_topic: str | None = None
@@ -90,6 +93,7 @@ class Loop:
             self._start_due()
             self._flow.adjust()
             self._commits.commit_some()
+            self._sweep.some()
 
     def _poll(self) -> list[Message]:
         room = self._flow.room()

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from recado.torture.programs import Surroundings
 
-__all__ = ["read_dead", "read_left", "waiting"]
+__all__ = ["read_dead", "waiting"]
 
 #: Topic, partition, offset.
 At = tuple[str, int, int]
 
 _END = re.compile(r"(.+):(\d+):(\d+)$")
 _DEAD = re.compile(r"__dlq\.errors\.partition:(\d+),__dlq\.errors\.offset:(\d+)")
-_HISTORY = re.compile(r'recado-history:.*?"partition":(\d+),"offset":(\d+).*?"last_failure_ms":(\d+)')
 
 
 def read_dead(surroundings: Surroundings, group: str, topics: Sequence[str]) -> dict[At, int]:
@@ -26,16 +25,6 @@ def read_dead(surroundings: Surroundings, group: str, topics: Sequence[str]) -> 
             at = (topic, int(place[1]), int(place[2]))
             dead[at] = min(dead.get(at, int(at_ms[1])), int(at_ms[1]))  # a repeated one is there twice
     return dead
-
-
-def read_left(surroundings: Surroundings, group: str, topics: Sequence[str]) -> dict[At, int]:
-    """The records that came back through a retry topic, and when the attempt failed after which they had left."""
-    left: dict[At, int] = {}
-    for topic, line in _lines(surroundings, f"retry.{group}.", topics):
-        if found := _HISTORY.search(line):
-            at = (topic, int(found[1]), int(found[2]))
-            left[at] = min(left.get(at, int(found[3])), int(found[3]))
-    return left
 
 
 def waiting(surroundings: Surroundings, group: str) -> int:

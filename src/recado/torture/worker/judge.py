@@ -23,6 +23,9 @@ COMMITTED_NS = 1_000_000_000
 #: nanoseconds: what was read before it may be handled so much later.
 TOLD_NS = 2_000_000_000
 
+#: Whoever is away for so long, in nanoseconds, was in a retry topic meanwhile: shorter delays pass in memory.
+AWAY_NS = 2_000_000_000
+
 #: Topic, partition, offset.
 At = tuple[str, int, int]
 
@@ -38,8 +41,6 @@ class Evidence:
     commits: Sequence[Commit]
     #: Dead letters, by where the record stood, with when each was written, in ms.
     dead: Mapping[At, int]
-    #: Records that came back through a retry topic, with when the attempt failed after which they had left, in ms.
-    left: Mapping[At, int]
     #: When brokers were away, and a little longer: (from, to) in nanoseconds.
     troubles: Sequence[tuple[int, int]]
     #: The end of each partition.
@@ -53,14 +54,11 @@ class Evidence:
 def judge(evidence: Evidence) -> Judgement:
     """Hold the journals against everything else."""
     done = _done(evidence)
-    kept = {**done}
-    for at, at_ms in evidence.left.items():
-        kept[at] = min(kept.get(at, at_ms * 1_000_000), at_ms * 1_000_000)
     excused: Counter[str] = Counter()
     checks = [
         _something(evidence),
         _lost(evidence, done),
-        _past(evidence, kept),
+        _past(evidence, _kept(evidence, done)),
         _overlap(evidence.calls, excused),
         _back(evidence.calls, excused),
         _again(evidence, excused),
@@ -77,6 +75,19 @@ def _done(evidence: Evidence) -> dict[At, int]:
             at = _at(call)
             done[at] = min(done.get(at, call.ended_ns), call.ended_ns)
     return done
+
+
+def _kept(evidence: Evidence, done: Mapping[At, int]) -> dict[At, int]:
+    """The same, or when an attempt failed after which a record left for a retry topic: it came back from there."""
+    kept, failed = dict(done), dict[At, int]()
+    for call in evidence.calls:
+        at = _at(call)
+        failed_ns = failed.get(at)
+        if failed_ns is not None and call.place.attempt > 1 and call.began_ns - failed_ns >= AWAY_NS:
+            kept[at] = min(kept.get(at, failed_ns), failed_ns)
+        if not call.ok and call.ended_ns is not None:
+            failed[at] = call.ended_ns
+    return kept
 
 
 def _something(evidence: Evidence) -> Finding:

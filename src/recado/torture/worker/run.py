@@ -18,7 +18,7 @@ from recado.torture.judge import Judgement
 from recado.torture.plan import Fault, Plan
 from recado.torture.programs import Surroundings
 from recado.torture.run import QUIET_S, TICK_S, Watch
-from recado.torture.worker.away import read_dead, read_left, waiting
+from recado.torture.worker.away import read_dead, waiting
 from recado.torture.worker.commits import read_commits
 from recado.torture.worker.faults import inflict
 from recado.torture.worker.journal import read_journals
@@ -106,11 +106,10 @@ def run(plan: Plan, terms: Terms, watch: Watch) -> Report:
         codes = [member.end() for member in stage.members]
         watch.tick("Reading commits and dead letters with Kafka's own tools")
         commits, dead = read_commits(surroundings, terms.group), read_dead(surroundings, terms.group, terms.topics)
-        left = read_left(surroundings, terms.group, terms.topics)
     lives = {life.name: life for member in (*stage.members, stage.visitor) for life in member.lives}
     watch.tick("Judging")
     calls = read_journals([terms.folder / f"{name}.journal" for name in lives], lives)
-    judgement = judge(Evidence(stage.feed.acked, calls, commits, dead, left, troubles, ends, codes))
+    judgement = judge(Evidence(stage.feed.acked, calls, commits, dead, troubles, ends, codes))
     if judgement.passed and not terms.keep:
         shutil.rmtree(terms.folder / "kafka", ignore_errors=True)
     return Report(plan, terms.membership, judgement, terms.folder, time.monotonic() - began)
