@@ -23,6 +23,7 @@ COMMANDS = {
     "tail": "Show records as they arrive.",
     "topics": "List topics with what they hold.",
     "groups": "List consumer groups with their lag.",
+    "dead-letters": "What a group gave up, by kind and one by one.",
     "torture": "Faults under load, and a verdict: was anything lost?",
     "spool": "What waits on this machine for Kafka, and what it refused.",
     "settings": "Show every setting, its value and where it came from.",
@@ -44,8 +45,8 @@ class Commands(click.Group):
             nearest = difflib.get_close_matches(cmd_name, COMMANDS, n=1, cutoff=0.5)
             hint = f"Did you mean {nearest[0]}?" if nearest else "`recado --help` lists them."
             ctx.fail(f"There is no command {cmd_name!r}. {hint}")
-        module = importlib.import_module(f"recado.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"recado.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

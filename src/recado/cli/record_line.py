@@ -16,7 +16,7 @@ from recado.cli.printable import printable, shown
 from recado.kafka.abstract import Message
 from recado.record import HEADER_ID
 
-__all__ = ["as_line", "as_object"]
+__all__ = ["as_line", "as_object", "field"]
 
 #: Of a long value no more bytes than this are looked at for a terminal, whose line ends long before.
 LOOKED_AT = 2_000
@@ -48,9 +48,9 @@ def as_object(message: Message) -> str:
         "offset": message.offset(),
         "timestamp": timestamp_ms if kind else None,
         "id": next((value.decode("utf-8", "replace") for name, value in headers if name == HEADER_ID and value), None),
-        **_field("key", message.key()),
-        **_field("value", message.value()),
-        "headers": [{"name": name, **_field("value", value)} for name, value in headers],
+        **field("key", message.key()),
+        **field("value", message.value()),
+        "headers": [{"name": name, **field("value", value)} for name, value in headers],
     }
     return msgspec.json.encode(row).decode()
 
@@ -96,7 +96,8 @@ def _time(message: Message, *, full: bool) -> str:
     return f"{day}{local:%H:%M:%S}.{local.microsecond // 1000:03}"
 
 
-def _field(name: str, value: bytes | None) -> dict[str, Any]:
+def field(name: str, value: bytes | None) -> dict[str, Any]:
+    """Bytes in JSON: text under their name where they are UTF-8, else base64 under ``NAME_base64``."""
     try:
         return {name: None if value is None else value.decode()}
     except UnicodeDecodeError:

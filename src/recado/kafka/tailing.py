@@ -78,6 +78,11 @@ class Tail:
         return not self._behind
 
     @property
+    def partitions(self) -> int:
+        """How many are read."""
+        return len(self._partitions)
+
+    @property
     def reachable(self) -> bool:
         """Whether a broker answered last, as far as is known now."""
         return self._reachable

@@ -8,7 +8,7 @@ import re
 from recado.errors import ConfigurationError
 from recado.outcomes.delay import is_delay_topic
 
-__all__ = ["CONFIG", "dead_letter_topic", "is_group_topic", "retry_topic", "source_of"]
+__all__ = ["CONFIG", "dead_letter_topic", "is_group_topic", "retry_topic", "source_of", "source_of_letters"]
 
 #: What the names begin with.
 RETRY, DEAD_LETTER = "retry.", "dlq."
@@ -40,7 +40,15 @@ def source_of(topic: str, group: str) -> str | None:
 
     ``a.b`` and ``c``, ``a`` and ``b.c`` make the same name, so a record in it tells whose it is (``History.group``).
     """
-    start = f"{RETRY}{_legal(group)}."
+    return _source(topic, f"{RETRY}{_legal(group)}.")
+
+
+def source_of_letters(topic: str, group: str) -> str | None:
+    """The topic whose dead letters of the group are here; likewise a letter tells whose it is."""
+    return _source(topic, f"{DEAD_LETTER}{_legal(group)}.")
+
+
+def _source(topic: str, start: str) -> str | None:
     return topic[len(start) :] if topic.startswith(start) and len(topic) > len(start) else None
 
 
