@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -13,6 +14,7 @@ from recado.record import Outgoing, TopicPartition
 from recado.worker import sweep
 from tests.programs import eventually
 from tests.twin import GROUP, committed, member, wait_committed
+from tests.unit.test_worker_outputs import Kafka
 
 RETRY, DEAD = f"retry.{GROUP}.orders", f"dlq.{GROUP}.orders"
 
@@ -124,6 +126,57 @@ def test_its_offset_is_its_own_and_moves_only_when_it_is_done(kafka):
         go_on.set()
         wait_committed(kafka, 1, topic=RETRY)
         assert committed(kafka) == 3
+
+
+def test_an_offset_is_done_only_when_kafka_has_the_copy():
+    kafka, worker = Kafka({"orders": 1}), Worker()
+    kafka.go.clear()
+
+    @worker.handler("orders", concurrency=2, retry=AWAY)
+    def handle(record: Record) -> None:
+        if record.text() == "bad" and record.attempt == 1:
+            raise ConnectionError("away")
+
+    kafka.send("orders", "bad", "good")
+    with member(worker, kafka):
+        eventually(lambda: kafka.waiting)
+        eventually(lambda: kafka.group(GROUP).offsets.get(TopicPartition("orders", 0)))  # that the second is done
+        assert committed(kafka) == 0
+        kafka.go.set()
+        kafka.release()
+        wait_committed(kafka, 2)
+
+
+def test_a_partition_that_is_taken_away_takes_what_comes_back_with_it(kafka):
+    handled: list[int] = []
+    inside = threading.Event()
+
+    def made() -> Worker:
+        worker = Worker()
+
+        @worker.handler("orders", concurrency=4)
+        def handle(record: Record) -> None:
+            handled.append(record.partition)
+            inside.set()
+            time.sleep(0.5)  # longer than the other needs to join and to read
+
+        return worker
+
+    kafka.create_topic(RETRY, 2)
+    with member(made(), kafka) as one:
+        eventually(lambda: one.consumer and len(one.consumer.target) == 2)
+        for partition in (0, 1):
+            put_back(kafka, "k", History(GROUP, "orders", partition, 1), partition)
+        assert inside.wait(20)
+        with member(made(), kafka) as two:
+            for partition in (0, 1):
+                wait_committed(kafka, 1, topic=RETRY, partition=partition)
+            eventually(lambda: two.consumer and len(two.consumer.target) == 1)
+            put_back(kafka, "k", History(GROUP, "orders", 0, 2), 0)
+            put_back(kafka, "k", History(GROUP, "orders", 1, 2), 1)
+            for partition in (0, 1):
+                wait_committed(kafka, 2, topic=RETRY, partition=partition)
+    assert sorted(handled) == [0, 0, 1, 1]
 
 
 def test_another_groups_record_in_a_topic_of_the_same_name_is_no_ones(kafka):
