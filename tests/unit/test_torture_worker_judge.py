@@ -73,6 +73,19 @@ def test_what_waits_in_a_retry_topic_may_be_committed_past_but_must_end():
     assert verdict(soon, [commit(2, 2.4)], 2) == {"committed past": 1}, "so short a delay passes in memory"
 
 
+def test_what_came_back_by_a_retry_topic_may_come_twice_after_a_crash_and_only_then():
+    one, two = Life("worker-1-1"), Life("worker-2-1")
+    calls = [
+        call(one, 0, 0, 1, ok=False),  # its copy is sent, its offset is not committed
+        call(two, 0, 5, 6, ok=False),  # so that there is another copy
+        call(two, 0, 7, 8, attempt=2),
+        call(two, 0, 9, 10, attempt=2),
+    ]
+    assert verdict(calls, [commit(1, 12)], 1) == {"again": 1}, "without a crash"
+    one.killed_ns = T0 + 2 * S
+    assert verdict(calls, [commit(1, 12)], 1) == {}
+
+
 def test_of_a_process_that_was_stopped_nothing_else_can_be_asked():
     one, two = Life("worker-1-1"), Life("worker-2-1")
     one.frozen_ns.append((T0 + S, T0 + 9 * S))

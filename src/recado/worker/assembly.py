@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from recado.kafka.abstract import Consumer, Coordinator, Outlet, Reader
@@ -68,6 +69,8 @@ class Engine:
     audit: Audit | None = None
     #: Brings back what waits for its next attempt.
     delaying: DelayService | None = None
+    #: Lets go what it sends through.
+    disconnect: Callable[[], None] = lambda: None
 
     def run(self) -> list[Remaining]:
         """Work until a stop is requested, then drain, whatever ended the work; return what remains undone."""
@@ -91,6 +94,7 @@ class Engine:
             self.outbound.close()
             if self.delaying is not None:
                 self.delaying.join(LINE_S)
+            self.disconnect()
             for guard in self.guards:
                 guard.close()
         return remaining
@@ -240,8 +244,27 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
     )
     topics, kept = parts.handlers.subscription(settings.topic), list(guards.values())
     return Engine(
-        topics, consumer, holdings, loop.run, drain.run, pulse, oldest, outbound, exits, kept, pauses, audit, delaying
+        topics,
+        consumer,
+        holdings,
+        loop.run,
+        drain.run,
+        pulse,
+        oldest,
+        outbound,
+        exits,
+        kept,
+        pauses,
+        audit,
+        delaying,
+        partial(_disconnect, outlet()),
     )
+
+
+def _disconnect(outlet: Outlet) -> None:
+    """What is not confirmed by now is not committed either, so it comes again."""
+    outlet.topics.close()
+    outlet.producer.close(0.0)
 
 
 def assemble_share(parts: Parts, consumer: ShareConsumer) -> Engine:

@@ -178,13 +178,40 @@ def _back(calls: Iterable[Call], excused: Counter[str]) -> Finding:
 def _again(evidence: Evidence, excused: Counter[str]) -> Finding:
     finding = Finding("again", "what was done is handled again only after a crash, and only what no commit covered")
     first: dict[At, Call] = {}
+    left = _left_at_a_crash(evidence.calls)
     for call in evidence.calls:
         done = first.get(_at(call))
         if done is not None and done.ended_ns is not None and done.ended_ns <= call.began_ns:
-            finding.look(_cause(evidence, done, call, excused))
+            if left.get(_at(call), call.began_ns) < call.began_ns:
+                excused["again by a retry topic after a crash"] += 1
+                finding.look("")
+            else:
+                finding.look(_cause(evidence, done, call, excused))
         elif call.ok and (done is None):
             first[_at(call)] = call
     return finding
+
+
+def _left_at_a_crash(calls: Sequence[Call]) -> dict[At, int]:
+    """When records came back through a retry topic, of those during whose way there a process died or was stopped.
+
+    Who dies after a copy was sent and before that was committed leaves a copy, and a record that makes another one;
+    who dies while it moves copies on leaves some that are moved twice.
+    """
+    lives = {call.life for call in calls}
+    crashes = [life.killed_ns for life in lives if life.killed_ns is not None]
+    crashes += [since for life in lives for since, _ in life.frozen_ns]
+    failed: dict[At, int] = {}
+    left: dict[At, int] = {}
+    for call in calls:
+        at = _at(call)
+        began_ns = failed.get(at)
+        if began_ns is not None and call.place.attempt > 1 and call.began_ns - began_ns >= AWAY_NS:
+            if any(began_ns <= crash <= call.began_ns for crash in crashes):
+                left.setdefault(at, call.began_ns - 1)
+        elif not call.ok:
+            failed.setdefault(at, call.began_ns)
+    return left
 
 
 def _cause(evidence: Evidence, done: Call, call: Call, excused: Counter[str]) -> str:
