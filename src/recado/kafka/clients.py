@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import KafkaException
 
 from recado.kafka.admin import Admin
-from recado.kafka.config import consumer_config, producer_config
+from recado.kafka.config import OF_A_MEMBER, consumer_config, producer_config
 from recado.kafka.consumer import KafkaConsumer
 from recado.kafka.producer import KafkaProducer
 from recado.kafka.quiet import Seldom
@@ -56,6 +56,7 @@ class ClusterClients:
     def consumer(self, group: str) -> KafkaConsumer:
         """A new member of a group."""
         wished = {
+            "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
             "fetch.wait.max.ms": FETCH_WAIT_MS,
@@ -64,7 +65,9 @@ class ClusterClients:
         tuned = {name: value for name, value in wished.items() if name not in given}
         # Whatever the user set for workers: nothing may be skipped.
         safe = {"auto.offset.reset": "earliest", "isolation.level": "read_committed"}
-        return KafkaConsumer({**consumer_config(self._settings, group), **tuned, **safe})
+        config = {**consumer_config(self._settings, group), **tuned, **safe}
+        # These are of the user's own groups; ours is a classic one, whoever is a member of it.
+        return KafkaConsumer({name: value for name, value in config.items() if name not in OF_A_MEMBER})
 
     def create_topic(self, name: str, *, partitions: int, config: Mapping[str, str]) -> bool:
         """Create a topic, on three brokers where there are so many, of which two must have each record."""

@@ -6,7 +6,14 @@ from typing import Any
 
 from recado.settings import Settings
 
-__all__ = ["client_config", "consumer_config", "patient_config", "producer_config", "transactional_config"]
+__all__ = [
+    "OF_A_MEMBER",
+    "client_config",
+    "consumer_config",
+    "patient_config",
+    "producer_config",
+    "transactional_config",
+]
 
 #: A client that knows no broker any more asks the bootstrap servers again after so long. A lone broker that comes back
 #: from a pause answers for a moment that there are no brokers, and a client that hears it was measured to wait for
@@ -62,6 +69,10 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "socket.keepalive.enable": True,
         **settings.kafka,
     }
+
+
+#: What a user says of a worker's membership: not for clients that are no member of that group.
+OF_A_MEMBER = {"group.instance.id", "group.protocol", "group.remote.assignor"}
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:

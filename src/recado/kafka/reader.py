@@ -11,7 +11,7 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import TopicPartition as Position
 
 from recado.kafka.abstract import Message
-from recado.kafka.config import consumer_config
+from recado.kafka.config import OF_A_MEMBER, consumer_config
 from recado.kafka.failures import client_failure
 from recado.kafka.quiet import Seldom, quiet_logger
 from recado.record import TopicPartition
@@ -24,16 +24,12 @@ log = structlog.get_logger(__name__)
 _HOPELESS = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}
 
 
-#: What a member is, and this reader is not.
-_OF_A_MEMBER = {"group.instance.id", "group.protocol", "group.remote.assignor"}
-
-
 class KafkaReader:
     """Reads by assignment only (the contract is ``abstract.Reader``): it joins no group and commits nothing."""
 
     def __init__(self, settings: Settings, group: str) -> None:
         given = consumer_config(settings, group)
-        config = {name: value for name, value in given.items() if name not in _OF_A_MEMBER}
+        config = {name: value for name, value in given.items() if name not in OF_A_MEMBER}
         safe = {"auto.offset.reset": "earliest", "isolation.level": "read_committed", "error_cb": self._on_error}
         self._seldom = Seldom()
         try:
