@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 
 from recado import Record, Retry, Worker
 from recado.embedded import EmbeddedKafka
+from recado.kafka.admin import Admin
 from recado.settings import Settings
 
 #: Records that fail once, and wait together.
@@ -31,6 +32,7 @@ PATIENCE_S = 120.0
 def run(bootstrap: str) -> list[str]:
     """Measure and return the lines of a table."""
     topic = f"bench-{uuid.uuid4().hex[:8]}"
+    Admin(Settings(bootstrap_servers=bootstrap)).create_topic(topic, partitions=3)
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2})
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(bootstrap_servers=bootstrap, worker_port=0, log_level="error", data_dir=Path(folder))
