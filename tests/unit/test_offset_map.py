@@ -140,6 +140,27 @@ def test_a_record_that_was_written_after_the_log_was_cut_is_not_the_one_that_was
     assert handed_out(second, 2, 3, 4, epoch=4) == [2, 3, 4]
 
 
+def test_a_stay_that_ends_before_it_comes_to_what_was_done_ahead_does_not_make_it_void():
+    for early, late in ((3, 5), (-1, -1)):
+        first = OffsetTracker()
+        take_in(first, [*messages(0, 1, epoch=early), *messages(2, 3, epoch=late)])
+        first.done([2, 3])
+        second = interrupted(first)
+        assert handed_out(second, 0, epoch=3) == [0]
+        third = interrupted(second)
+        assert handed_out(third, 0, 1, epoch=3) == [0, 1]
+        assert handed_out(third, 2, 3, 4, epoch=5) == [4]
+
+
+def test_a_log_that_was_cut_below_what_was_done_is_noticed_at_the_first_new_record():
+    first = OffsetTracker()
+    take_in(first, messages(0, 1, 2, 3, epoch=3))
+    first.done([3])
+    second = interrupted(first)
+    assert handed_out(second, 0, 1, epoch=4) == [0, 1], "1 was not done, but what follows it is not what stood there"
+    assert handed_out(interrupted(second), 0, 1, 2, 3, epoch=4) == [0, 1, 2, 3]
+
+
 def test_gaps_between_done_records_count_as_done():
     first = OffsetTracker()
     take_in(first, messages(0, 5, 9))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from recado.outcomes.offset_map import encode
 from recado.torture.worker.commits import Commit, decode_map, parse_commits
 from recado.torture.worker.journal import Call, Journal, Life, Place, read_journals
 from recado.torture.worker.judge import Evidence, judge
+from recado.torture.worker.rebalances import free_ns, read_rebalances
 
 S = 1_000_000_000
 #: The moment at which everything begins.
@@ -24,7 +27,7 @@ def commit(offset: int, at: float, *done: tuple[int, int]) -> Commit:
 
 
 def verdict(
-    calls: list[Call], commits: list[Commit], acked: int, *, dead=(), troubles=(), codes=(0,)
+    calls: list[Call], commits: list[Commit], acked: int, *, dead=(), troubles=(), codes=(0,), rebalances=()
 ) -> dict[str, int]:
     evidence = Evidence(
         acked={("t", 0, offset) for offset in range(acked)},
@@ -34,6 +37,7 @@ def verdict(
         troubles=[(T0 + int(a * S), T0 + int(b * S)) for a, b in troubles],
         ends={("t", 0): acked},
         codes=codes,
+        rebalances=[(T0 + int(a * S), T0 + int(b * S)) for a, b in rebalances],
     )
     return {check.name: check.broken for check in judge(evidence).checks if check.broken}
 
@@ -102,8 +106,41 @@ def test_what_was_done_is_repeated_only_after_a_crash_and_only_what_no_commit_co
     assert verdict(calls, [commit(1, 0.95), commit(1, 7)], 1) == {"again": 1}, "a commit had covered it"
     one.killed_ns = T0 + 3 * S
     assert verdict(calls, [commit(1, 7)], 1) == {"again": 1}, "it should have been committed by then"
+    assert verdict(calls, [commit(1, 7)], 1, rebalances=[(1.5, 4)]) == {}, "commits waited for a rebalance"
+    assert verdict(calls, [commit(1, 7)], 1, rebalances=[(0, 1), (2.5, 4)]) == {"again": 1}, "between two of them"
+    covered = [commit(1, 2.5), commit(1, 7)]
+    assert verdict(calls, covered, 1, rebalances=[(1.5, 4)]) == {"again": 1}, "but it was covered"
     assert verdict(calls, [commit(1, 7)], 1, troubles=[(0.5, 5)]) == {}, "brokers were away"
     assert verdict(calls, [commit(1, 2.5), commit(1, 7)], 1, troubles=[(0.5, 5)]) == {"again": 1}, "but it was covered"
+
+
+def test_rebalances_are_read_from_the_logs_of_the_coordinators(tmp_path):
+    who = "INFO  [GroupCoordinator id=1 topic=__consumer_offsets partition=0]"
+    lines = [
+        f"2026-11-27T04:40:51,040 {who} Preparing to rebalance group g in state PreparingRebalance with old",
+        f"2026-11-27T04:40:51,041 {who} Preparing to rebalance group other in state PreparingRebalance with old",
+        "\tat a stack trace",
+        f"2026-11-27T04:40:52,630 {who} Stabilized group g generation 5 with 3 members.",
+        f"2026-11-27T04:40:53,040 {who} Assignment received from leader recado-1 for group g for generation 5. The",
+        f"2026-11-27T04:40:58,000 {who} Preparing to rebalance group g in state PreparingRebalance with old",
+        f"2026-11-27T04:40:59,000 {who} Group g with generation 6 is now empty.",
+    ]
+    for broker, sep in ((1, "T"), (2, " ")):  # the second as Kafka 3.9 writes it, and cut off in a rebalance
+        folder = tmp_path / f"broker-{broker}"
+        folder.mkdir()
+        text = "\n".join(lines[: 8 - broker]).replace("27T", f"27{sep}")
+        (folder / "server.log").write_text(text + "\n")
+    lasted = [(end - begin) / S for begin, end in read_rebalances(tmp_path, "g")]
+    assert lasted == [2.5, 2.5, 0.5, 1.5]
+    begin = read_rebalances(tmp_path, "g")[0][0]
+    assert begin // S == int(datetime(2026, 11, 27, 4, 40, 51).timestamp())
+
+
+def test_time_outside_of_rebalances_is_added_up():
+    assert free_ns(0, 10, []) == 10
+    assert free_ns(0, 10, [(2, 4), (3, 5), (8, 20)]) == 5
+    assert free_ns(5, 10, [(0, 4), (6, 7), (30, 40)]) == 4
+    assert free_ns(5, 10, [(0, 40)]) == 0
 
 
 def test_a_run_that_ends_before_all_is_committed_or_not_with_0_is_not_drained():

@@ -22,15 +22,19 @@ def take_in(tracker: OffsetTracker, messages: list[Message]) -> list[Message]:
     """Note that these records of one partition were delivered; return those that are still to do."""
     before, offsets = tracker.before, [message.offset() for message in messages]
     tracker.deliver(offsets)
-    tracker.leader_epoch = _epoch(messages[-1])
+    if before is None or before.leader_epoch >= 0:
+        # Never lower than what an earlier stay has seen, nor told where that one could not: whoever comes next would
+        # take what it has done for records of a later leader.
+        tracker.leader_epoch = max(tracker.leader_epoch, _epoch(messages[-1]))
     if before is None or offsets[0] > before.top:
         return messages
     rest: list[Message] = []
     done: list[int] = []
     for at, message in enumerate(messages):
-        if message.offset() not in before:
-            rest.append(message)
-        elif _epoch(message) > before.leader_epoch >= 0:
+        if message.offset() > before.top:
+            rest += messages[at:]
+            break
+        if _epoch(message) > before.leader_epoch >= 0:
             tracker.forget_before()
             log.warning(
                 "the log was cut: nothing beyond the committed offset counts as done",
@@ -42,8 +46,10 @@ def take_in(tracker: OffsetTracker, messages: list[Message]) -> list[Message]:
             )
             rest += messages[at:]
             break
-        else:
+        if message.offset() in before:
             done.append(message.offset())
+        else:
+            rest.append(message)
     if done:
         tracker.done(done)
     return rest

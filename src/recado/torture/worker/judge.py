@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from recado.torture.judge import Finding, Judgement
 from recado.torture.worker.commits import Commit
 from recado.torture.worker.journal import Call, Life
+from recado.torture.worker.rebalances import Span, free_ns
 
 __all__ = ["Evidence", "judge"]
 
@@ -16,7 +17,8 @@ __all__ = ["Evidence", "judge"]
 #: nanoseconds: until its client has polled and heard so.
 ZOMBIE_NS = 5_000_000_000
 
-#: What ended so long before a kill is committed, in nanoseconds: commits go out ten times a second.
+#: What ended so long before a kill is committed, in nanoseconds: commits go out ten times a second, but not while the
+#: group rebalances.
 COMMITTED_NS = 1_000_000_000
 
 #: A commit that is older than this is told to whoever is given the partition, also while brokers are away, in
@@ -42,11 +44,13 @@ class Evidence:
     #: Dead letters, by where the record stood, with when each was written, in ms.
     dead: Mapping[At, int]
     #: When brokers were away, and a little longer: (from, to) in nanoseconds.
-    troubles: Sequence[tuple[int, int]]
+    troubles: Sequence[Span]
     #: The end of each partition.
     ends: Mapping[tuple[str, int], int]
     #: Exit codes of the workers' orderly ends when all was over.
     codes: Sequence[int] = ()
+    #: When the group rebalanced by the classic protocol, ascending: commits wait then.
+    rebalances: Sequence[Span] = ()
     #: When a commit first covered a record, in nanoseconds; filled by the judge.
     covered: dict[At, int] = field(default_factory=dict)
 
@@ -233,9 +237,11 @@ def _cause(evidence: Evidence, done: Call, call: Call, excused: Counter[str]) ->
         return f"{said}, without a crash"
     if covered_ns is not None and covered_ns < killed_ns - 1_000_000:
         return f"{said}, though a commit had covered it {(killed_ns - covered_ns) / 1e9:.2f} s before the kill"
-    if ended_ns < killed_ns - COMMITTED_NS:
-        return f"{said}, though it had ended {(killed_ns - ended_ns) / 1e9:.2f} s before the kill"
-    excused["again after a kill"] += 1
+    free = free_ns(ended_ns, killed_ns, evidence.rebalances)
+    if free > COMMITTED_NS:
+        return f"{said}, though it had ended {free / 1e9:.2f} s before the kill, rebalances left out"
+    late = killed_ns - ended_ns > COMMITTED_NS
+    excused["again after a kill while the group rebalanced" if late else "again after a kill"] += 1
     return ""
 
 

@@ -23,6 +23,7 @@ from recado.torture.worker.commits import read_commits
 from recado.torture.worker.faults import inflict
 from recado.torture.worker.journal import read_journals
 from recado.torture.worker.judge import Evidence, judge
+from recado.torture.worker.rebalances import read_rebalances
 from recado.torture.worker.stage import Membership, Stage, set_up
 
 __all__ = ["Report", "Terms", "run"]
@@ -109,7 +110,8 @@ def run(plan: Plan, terms: Terms, watch: Watch) -> Report:
     lives = {life.name: life for member in (*stage.members, stage.visitor) for life in member.lives}
     watch.tick("Judging")
     calls = read_journals([terms.folder / f"{name}.journal" for name in lives], lives)
-    judgement = judge(Evidence(stage.feed.acked, calls, commits, dead, troubles, ends, codes))
+    rebalanced = read_rebalances(terms.folder / "kafka", terms.group)
+    judgement = judge(Evidence(stage.feed.acked, calls, commits, dead, troubles, ends, codes, rebalanced))
     if judgement.passed and not terms.keep:
         shutil.rmtree(terms.folder / "kafka", ignore_errors=True)
     return Report(plan, terms.membership, judgement, terms.folder, time.monotonic() - began)
