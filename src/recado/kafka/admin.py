@@ -114,11 +114,12 @@ class Admin:
         wanted = NewTopic(name, num_partitions=partitions, replication_factor=replicas, config=dict(config or {}))
         future = self.client.create_topics([wanted], operation_timeout=TIMEOUT_S)[name]
         try:
-            future.result(TIMEOUT_S + 1)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            answered(future, f"creating topic {name}")
+        except RecadoError as error:
+            cause = error.__cause__
+            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
-            raise client_failure(error, f"creating topic {name}") from error
+            raise
         return True
 
     def delete_before(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Future[Any]]:

@@ -11,6 +11,7 @@ from confluent_kafka import ShareConsumer as Client
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from recado.errors import KafkaUnreachable, RecadoError
+from recado.kafka.admin import answered
 from recado.kafka.config import client_config
 from recado.kafka.failures import client_failure, is_unreachable
 from recado.kafka.lending import ShareMessage, Verdict
@@ -131,14 +132,11 @@ class KafkaShareConsumer:
             ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in _GROUP.items()
         ]
         resource = ConfigResource(ConfigResource.Type.GROUP, self._group, incremental_configs=entries)
+        future = admin.incremental_alter_configs([resource], request_timeout=SETTINGS_S)[resource]
         try:
-            admin.incremental_alter_configs([resource], request_timeout=SETTINGS_S)[resource].result(SETTINGS_S + 1)
-        except KafkaException as error:
-            failure = client_failure(error, f"setting up share group {self._group} (needs Kafka 4.2 or later)")
-            if isinstance(failure, KafkaUnreachable):
-                log.warning("share group not set up, it begins as the cluster says", error=str(failure))
-                return
-            raise failure from error
+            answered(future, f"setting up share group {self._group} (needs Kafka 4.2 or later)")
+        except KafkaUnreachable as error:
+            log.warning("share group not set up, it begins as the cluster says", error=str(error))
 
     def _judge(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in _HOPELESS:

@@ -78,6 +78,9 @@ class ExitTopics:
                     self._make(topic, source)
             except RecadoError as error:
                 self._wanted[topic] = error
+            except Exception as error:  # the thread makes every other topic, too, and this one when asked again
+                log.exception("topic cannot be created", topic=topic)
+                self._wanted[topic] = RecadoError(f"creating topic {topic}: {type(error).__name__}: {error}")
 
     def _make_delay(self, topic: str) -> None:
         delay_topics = self._delay_topics()
