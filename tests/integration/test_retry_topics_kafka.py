@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
 from tests.programs import eventually, read_all
@@ -91,3 +91,67 @@ def test_others_do_not_wait_for_one_that_fails_and_a_delay_is_kept(scene, topic)
         first, second = moments()
         assert 5.99 <= second - first < 10  # the topics were made for it, too; benchmarks/retrying.py measures
         assert program.stop() == 0, program.log
+
+
+#: Of each key some fail once, one fails always; whatever is dead is told, too.
+ORDERED = """
+@worker.handler(concurrency=8, retry=Backoff(first_s=2, factor=1, jitter=0, attempts=3, keep_order=True))
+def handle(record: Record) -> None:
+    note("began", record)
+    time.sleep(0.002)
+    number = int(record.text())
+    if number % 127 == 7 or (number % 41 == 3 and record.attempt == 1):
+        if record.attempt == 3:
+            note("ended", record)
+        raise ConnectionError(record.text())
+    note("ended", record)
+"""
+
+
+def out_of_order(lines: list[str]) -> list[str]:
+    """Where a record of a key began before all the earlier ones had ended; judged from the journal alone."""
+    found: list[str] = []
+    began, ended = dict[tuple[str, str], list[int]](), dict[tuple[str, str], set[int]]()
+    for line in lines:
+        what, _, partition, offset, key, _ = line.split(" ")
+        lane, number = (partition, key), int(offset)
+        if what == "ended":
+            ended.setdefault(lane, set()).add(number)
+            continue
+        seen = began.setdefault(lane, [])
+        if number not in seen:
+            found += [f"{line}: {earlier} had not ended" for earlier in seen if earlier not in ended.get(lane, set())]
+            found += [line for later in seen if later > number]
+            seen.append(number)
+    return found
+
+
+def test_a_failed_keys_order_is_kept_though_workers_are_killed_and_join_and_leave(scene, topic):  # noqa: F811
+    name, partitions, count = topic(partitions=3), 3, 2400
+    retry = f"retry.{scene.group}.{name}"
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "linger.ms": 5})
+    for number in range(count):
+        producer.produce(name, b"%d" % number, b"%d" % (number % 40))
+        producer.poll(0)
+    assert producer.flush(30) == 0
+    handler = "from recado import Backoff\n" + ORDERED
+    for _ in range(2):
+        before = len(scene.journal("ended"))
+        with scene.worker(handler, name) as program, scene.worker(handler, name) as other:
+            eventually(lambda before=before: len(scene.journal("ended")) > before + 300, why=lambda: program.log)
+            program.process.kill()
+            program.process.wait(10)
+            assert other.stop() in (0, 3), other.log
+    with scene.worker(handler, name) as program:
+        eventually(
+            lambda: len({row[1:3] for row in scene.journal("ended")}) == count, within_s=120, why=lambda: program.log
+        )
+        eventually(
+            lambda: scene.committed(retry, partitions) == ends_of(scene.bootstrap, retry, partitions),
+            why=lambda: f"{scene.committed(retry, partitions)} is not the end",
+        )
+        assert program.stop() == 0, program.log
+    assert sum(scene.committed(name, partitions).values()) == count
+    assert out_of_order((scene.folder / "journal").read_text().splitlines()) == []
+    dead = read_all(scene.bootstrap, f"dlq.{scene.group}.{name}")
+    assert {int(message.value()) for message in dead} == {n for n in range(count) if n % 127 == 7}

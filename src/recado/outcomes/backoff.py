@@ -16,7 +16,8 @@ class Backoff:
     """Exponential backoff: ``first_s``, then ``factor`` times more each time, never more than ``cap_s``.
 
     ``jitter`` 0.2 spreads each delay by ±20 %, so that what failed together does not come back together.
-    ``attempts`` counts all of them, the first included. Raises HandlerError for values that make no sense.
+    ``attempts`` counts all of them, the first included. With ``keep_order`` the later records of a failed one's key
+    wait until it is done or dead, those of other keys do not. Raises HandlerError for values that make no sense.
     """
 
     first_s: float = 1.0
@@ -24,6 +25,7 @@ class Backoff:
     cap_s: float = 300.0
     jitter: float = 0.2
     attempts: int = 6
+    keep_order: bool = False
 
     def __post_init__(self) -> None:
         _check(_is_number(self.first_s) and self.first_s >= 0, "first_s", self.first_s, "0 or more seconds")
@@ -32,6 +34,7 @@ class Backoff:
         _check(_is_number(self.jitter) and 0 <= self.jitter < 1, "jitter", self.jitter, "from 0 to below 1")
         whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool)
         _check(whole and self.attempts >= 1, "attempts", self.attempts, "a whole number of 1 or more")
+        _check(isinstance(self.keep_order, bool), "keep_order", self.keep_order, "True or False")
 
     def delay_s(self, attempt: int, chance: float) -> float:
         """The delay after the failed ``attempt`` (1 is the first); ``chance`` from 0 to 1 places it in the jitter."""
@@ -63,6 +66,12 @@ class RetryPolicy:
             if value is not None and not isinstance(value, Backoff):
                 raise HandlerError(f"retry[{key.__name__}] is {value!r}; it must be a Backoff or None.")
         return cls(Backoff(), tuple(retry.items()))
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether any exception's Backoff does."""
+        all_of_them = (self.default, *dict(self.by_class).values())
+        return any(backoff is not None and backoff.keep_order for backoff in all_of_them)
 
     def backoff(self, error: BaseException) -> Backoff | None:
         """The Backoff for this exception, or None where it must not be retried."""

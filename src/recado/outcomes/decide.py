@@ -29,8 +29,8 @@ def decide(error: BaseException, *, attempt: int, policy: RetryPolicy, chance: f
     if attempt >= backoff.attempts:
         return Dead(f"attempt {attempt} of {backoff.attempts} failed: {describe(error)}")
     if isinstance(error, Retry) and error.delay_s is not None:
-        return RetryAfter(error.delay_s)
-    return RetryAfter(backoff.delay_s(attempt, chance))
+        return RetryAfter(error.delay_s, backoff.keep_order)
+    return RetryAfter(backoff.delay_s(attempt, chance), backoff.keep_order)
 
 
 def describe(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from recado.kafka.abstract import Message
 from recado.outcomes.decide import describe
 
-__all__ = ["HEADER_HISTORY", "Failure", "History", "began", "failed", "failure_of", "header_of", "history_of"]
+__all__ = ["HEADER_HISTORY", "Failure", "History", "began", "failed", "failure_of", "header_of", "history_of", "parked"]
 
 #: Header of a record in a retry topic or among dead letters: a ``History`` as JSON.
 HEADER_HISTORY = "recado-history"
@@ -49,6 +49,8 @@ class History(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     #: How often it was redriven, and which dead letter it was last, as topic/partition/offset.
     redriven: _Count = 0
     dead_letter: str = ""
+    #: Its key's later records wait behind it, and it waits behind the earlier ones.
+    parked: bool = False
 
 
 _decode = msgspec.json.Decoder(History).decode
@@ -87,6 +89,11 @@ def failed(history: History, *failures: Failure, due_ms: int = 0) -> History:
         failures=(*history.failures, *failures)[-MAX_FAILURES:],
         due_ms=due_ms,
     )
+
+
+def parked(history: History) -> History:
+    """The history of a record that waits in its key's order."""
+    return history if history.parked else msgspec.structs.replace(history, parked=True)
 
 
 def header_of(history: History) -> tuple[str, bytes]:

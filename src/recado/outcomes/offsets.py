@@ -119,6 +119,11 @@ class OffsetTracker:
         self._end = max(self._end, offset)
         self.changes += 1
 
+    @property
+    def end_was_reached(self) -> bool:
+        """Whether the partition was read to an end that it had in this stay."""
+        return self._end >= 0
+
     def position(self) -> int | None:
         """The next offset to handle, which is the one to commit; None while nothing is known (any thread)."""
         try:

@@ -18,9 +18,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class RetryAfter:
-    """The attempt failed; the next one comes after ``delay_s``."""
+    """The attempt failed; the next one comes after ``delay_s``, and before its key's later records (``keep_order``)."""
 
     delay_s: float
+    keep_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)

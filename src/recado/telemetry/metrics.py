@@ -84,7 +84,8 @@ DELAY_HELD = Gauge("recado_delay_held_records", "Delayed records in this process
 
 WORKER_RECORDS = Counter(
     "recado_worker_records_total",
-    "Records by outcome: done, dead, retrying (it left for a retry topic), or stopped (its partition waits).",
+    "Records by outcome: done, dead, retrying (it left for a retry topic), parked (it waits there behind its key), or "
+    "stopped (its partition waits).",
     ["topic", "outcome"],
 )
 WORKER_ATTEMPTS = Counter("recado_worker_failed_attempts_total", "Attempts that failed.", ["topic", "error"])

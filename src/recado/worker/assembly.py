@@ -30,6 +30,7 @@ from recado.worker.holdings import Holdings
 from recado.worker.loop import Loop
 from recado.worker.oldest import AtWork, Oldest
 from recado.worker.outbound import Outbound
+from recado.worker.parking import Parking
 from recado.worker.pause import Pause
 from recado.worker.pulse import Pulse
 from recado.worker.readiness import reasons_not_ready
@@ -169,7 +170,9 @@ class Parts:
         )
         return Exits(outbound=outbound, topics=topics, family=self.dead_letter_headers)
 
-    def settlement(self, holdings: Holdings, delays: Delays, outbound: Outbound, exits: Exits) -> Settlement:
+    def settlement(
+        self, holdings: Holdings, delays: Delays, outbound: Outbound, exits: Exits, parking: Parking | None
+    ) -> Settlement:
         """Who takes back from the threads what they are through with."""
         return Settlement(
             holdings=holdings,
@@ -177,6 +180,7 @@ class Parts:
             delays=delays,
             outbound=outbound,
             exits=exits,
+            parking=parking,
             pauses={} if self.lends else self.crew.pauses,
             lends=self.lends,
             clock=time.monotonic,
@@ -196,9 +200,10 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
     )
     outbound = Outbound(tray=parts.crew.tray, connect=lambda: outlet().producer, transactions=transactions, clock=clock)
     exits = parts.exits(outbound, outlet, lambda: delaying)
-    settlement = parts.settlement(holdings, delays, outbound, exits)
-    commits = Commits(consumer=consumer, holdings=holdings, transactions=transactions, clock=clock)
     flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
+    parking = Parking(holdings=holdings, exits=exits, flow=flow, topics=lambda: outlet().topics, clock=clock)
+    settlement = parts.settlement(holdings, delays, outbound, exits, parking)
+    commits = Commits(consumer=consumer, holdings=holdings, transactions=transactions, clock=clock)
     pulse, oldest = Pulse(), Oldest(holdings)
     rebalance = Rebalance(
         holdings=holdings,
@@ -224,6 +229,7 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         guards=list(guards.values()),
         pauses=pauses,
         sweep=Sweep(holdings=holdings, clients=lambda: outlet().clients, clock=clock),
+        parking=parking,
     )
     audit = Audit(
         coordinator=coordinator,
@@ -232,6 +238,7 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         delays=delays,
         flow=flow,
         pauses=parts.crew.pauses,
+        parking=parking,
     )
     drain = Drain(
         consumer=consumer,
@@ -279,7 +286,7 @@ def assemble_share(parts: Parts, consumer: ShareConsumer) -> Engine:
     loop = ShareLoop(
         consumer=consumer,
         holdings=holdings,
-        settlement=parts.settlement(holdings, delays, outbound, exits),
+        settlement=parts.settlement(holdings, delays, outbound, exits, None),
         delays=delays,
         stop=parts.stop,
         pulse=pulse,

@@ -18,6 +18,7 @@ from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
+from recado.worker.parking import Parking
 from recado.worker.pause import Pause
 from recado.worker.runner import Runner
 
@@ -57,6 +58,7 @@ class Audit:
         delays: Delays,
         flow: Flow,
         pauses: Mapping[Runner, Pause],
+        parking: Parking,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._coordinator = coordinator
@@ -65,6 +67,7 @@ class Audit:
         self._delays = delays
         self._flow = flow
         self._pauses = pauses
+        self._parking = parking
         self._clock = clock
         self._since: dict[tuple[str, TopicPartition | None], float] = {}
         self._moved: dict[TopicPartition, tuple[tuple[object, ...], float]] = {}
@@ -143,7 +146,7 @@ class Audit:
 
     def _is_idle(self, epoch: Epoch) -> bool:
         """Whether nobody is at work on it, or waits for anything that could explain why it does not move."""
-        if self._flow.is_resting(epoch) or len(self._delays) or epoch.claims:
+        if self._flow.is_resting(epoch) or len(self._delays) or epoch.claims or self._parking.is_waiting(epoch):
             return False
         runner = self._holdings.runner(epoch.topic)
         pauses = runner in self._pauses and self._pauses[runner].reason

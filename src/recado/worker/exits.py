@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from recado.clock import wall_clock_ms
@@ -71,6 +72,18 @@ class Exits:
         flight.outcome = "retrying"
         self._begin(_Leaving(flight, history, build, retry_topic(history.group, history.topic)))
 
+    def park(self, epoch: Epoch, message: Message, history: History) -> None:
+        """Let a record wait in the retry topic in its key's order (``parking.py``); done here when it is there."""
+        self._copy(epoch, message, history, "parked")
+
+    def add_copy(self, epoch: Epoch, message: Message, history: History) -> None:
+        """Tell the retry topic of a parked record's new history; the record itself stays not done."""
+        self._copy(epoch, message, history, "copied")
+
+    def partitions(self, topic: str, source: str) -> int | None:
+        """How many partitions a topic of the group has; None while it is being made, as many as ``source`` has."""
+        return self._topics.partitions(topic, source)
+
     def settle(self) -> None:
         """Send what may leave now; to one topic in the order in which it came."""
         waiting, self._waiting = self._waiting, []
@@ -86,8 +99,15 @@ class Exits:
         """Make no topic any more."""
         self._topics.close()
 
+    def _copy(self, epoch: Epoch, message: Message, history: History, outcome: str) -> None:
+        flight = Flight(epoch, [message.offset()], history.attempts, [])
+        flight.outcome = outcome
+        build: Build = partial(retry_record, message, history)
+        self._begin(_Leaving(flight, history, build, retry_topic(history.group, history.topic)))
+
     def _begin(self, leaving: _Leaving) -> None:
-        leaving.flight.counted = list(leaving.flight.offsets)
+        if leaving.flight.outcome != "copied":
+            leaving.flight.counted = list(leaving.flight.offsets)
         self._outbound.expect(leaving.flight)
         if self._waiting or not self._leave(leaving):
             self._waiting.append(leaving)

@@ -68,6 +68,10 @@ class Gathering:
     def set_aside(self, run: Run) -> None:
         """Nothing to split: a batch waits as a whole."""
 
+    def unfollow(self, run: Run) -> list[tuple[Epoch, list[Message]]]:
+        """Nothing follows a batch."""
+        return []
+
     def pace(self, record_s: float) -> None:
         """Nothing to adapt: the handler's declaration says how many it takes."""
 

@@ -55,6 +55,11 @@ class Handler:
     is_async: bool
     payload: Payload
 
+    @property
+    def parks(self) -> bool:
+        """Whether what follows a failed record of a key waits with it in the retry topic, not in memory."""
+        return self.policy.keeps_order and self.order == "key" and self.batch is None
+
 
 def declare(
     function: Callable[[Any], Any],
@@ -80,13 +85,16 @@ def declare(
         raise HandlerError(f"{name}: concurrency is {concurrency}; a `def` handler may have {MAX_THREADS} threads.")
     if order not in ORDERS:
         raise HandlerError(f"{name}: order is {order!r}; it must be one of {', '.join(ORDERS)}.")
+    policy = RetryPolicy.of(retry)
+    if order == "none" and policy.keeps_order:
+        raise HandlerError(f"{name}: order is 'none', so there is none for keep_order to keep; use order='key'.")
     return Handler(
         call=function,
         name=name,
         topics=_checked_topics(topics, name),
         concurrency=concurrency,
         order=order,
-        policy=RetryPolicy.of(retry),
+        policy=policy,
         batch=_checked_batch(batch, name),
         timeout_s=_checked_timeout(timeout_s, name),
         exactly_once=_checked_flag(exactly_once, name, "exactly_once"),
@@ -142,6 +150,8 @@ class Handlers:
 
 
 def _check_share(handler: Handler) -> None:
+    if handler.policy.keeps_order:
+        raise HandlerError(f"{handler.name}: keep_order needs engine='group'; a share group keeps no order.")
     if handler.exactly_once:
         raise HandlerError(f"{handler.name}: exactly_once needs engine='group'; a share group has no transactions.")
     if patterns := [topic for topic in handler.topics if topic.startswith("^")]:

@@ -60,6 +60,9 @@ class Dispatcher(Protocol):
     def start_due(self, now: float, *, whatever_is_there: bool = False) -> float:
         """Start what only waited for its time; return how many seconds until more is due (loop thread)."""
 
+    def unfollow(self, run: Run) -> list[tuple[Epoch, list[Message]]]:
+        """Give back what waits for the end of a run, by the stay it belongs to, in order (loop thread)."""
+
 
 class Lanes:
     """Orders by key, by partition, or not at all (``order``). ``start`` puts a run where threads take it.
@@ -153,6 +156,11 @@ class Lanes:
     def start_due(self, now: float, *, whatever_is_there: bool = False) -> float:
         """Nothing here waits for time."""
         return math.inf
+
+    def unfollow(self, run: Run) -> list[tuple[Epoch, list[Message]]]:
+        """Give back what waits for the end of a run."""
+        with self._lock:
+            return run.unfollowed()
 
     def pace(self, record_s: float) -> None:
         """Group as many records at once as the threads handle in ``SLICE_S``."""

@@ -19,6 +19,7 @@ from recado.worker.flow import Flow
 from recado.worker.guard import Guard
 from recado.worker.holdings import Holdings
 from recado.worker.oldest import Oldest
+from recado.worker.parking import Parking
 from recado.worker.pause import Pause
 from recado.worker.pulse import Pulse
 from recado.worker.rebalance import Rebalance
@@ -63,6 +64,7 @@ class Loop:
         guards: Sequence[Guard],
         pauses: Collection[Pause],
         sweep: Sweep,
+        parking: Parking,
     ) -> None:
         self._consumer = consumer
         self._holdings = holdings
@@ -77,6 +79,7 @@ class Loop:
         self._guards = guards
         self._pauses = pauses
         self._sweep = sweep
+        self._parking = parking
         self._turn_at = 0.0
         self._wait_s = IDLE_S
         self._only_topic: str | None = None
@@ -114,9 +117,15 @@ class Loop:
                 WORKER_RECORDS.labels(topic, "done before").inc(len(found) - len(todo))
             if todo:
                 epoch.held_bytes += sum(map(len, todo))
-                if epoch.guard is not None and not (todo := epoch.guard.admit(epoch, todo)):
-                    continue
-                self._holdings.runner(topic).lanes.offer(epoch, todo)
+                if self._holdings.runner(topic).handler.parks:
+                    todo = self._parking.admit(epoch, todo)
+                self._hand_out(epoch, todo)
+
+    def _hand_out(self, epoch: Epoch, messages: list[Message]) -> None:
+        if messages and epoch.guard is not None:
+            messages = epoch.guard.admit(epoch, messages)
+        if messages:
+            self._holdings.runner(epoch.topic).lanes.offer(epoch, messages)
 
     def _by_partition(self, messages: list[Message]) -> Iterable[tuple[tuple[str, int], list[Message]]]:
         # The usual case, and this is done for every record; what comes back from a retry topic stands first.
@@ -143,6 +152,9 @@ class Loop:
         for guard in self._guards:
             for epoch, messages in guard.due():
                 self._holdings.runner(epoch.topic).lanes.offer(epoch, messages)
+        parked, parked_s = self._parking.due()
+        for epoch, messages in parked:
+            self._hand_out(epoch, messages)
         for pause in self._pauses:
             pause.probe(now)
         for run in self._delays.pop_due(now):
@@ -150,7 +162,7 @@ class Loop:
         starving = self._flow.room() == 0
         waits = [r.lanes.start_due(now, whatever_is_there=starving) for r in self._holdings.runners]
         busy = any(epoch.held_records for epoch in self._holdings.epochs.values())
-        self._wait_s = min(BUSY_S if busy else IDLE_S, self._delays.wait_s(now), *waits)
+        self._wait_s = min(BUSY_S if busy else IDLE_S, self._delays.wait_s(now), parked_s, *waits)
         if now >= self._turn_at:
             self._turn_at = now + TURN_S
             self._take_turns()

@@ -228,9 +228,10 @@ class Outbound:
 
     def _delivered(self, flight: Flight) -> None:
         flight.is_delivered = True
-        if flight.epoch.guard is not None:
+        if flight.epoch.guard is not None and flight.outcome != "copied":
             # A dead letter or a copy comes back under its id; and what a fenced transaction held was never sent.
-            gone = flight.outcome in ("dead", "retrying") or (flight.epoch.fenced and flight.epoch.transactional)
+            aborted = flight.epoch.fenced and flight.epoch.transactional
+            gone = aborted or flight.outcome in ("dead", "retrying", "parked")
             (flight.epoch.guard.release if gone else flight.epoch.guard.done)(flight.epoch, flight.offsets)
         if not flight.counted:
             return

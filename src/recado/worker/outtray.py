@@ -27,7 +27,7 @@ class Flight:
         #: The offsets that the loop has seen handled, and that wait for the delivery.
         self.counted: list[int] = []
         self.is_delivered = False
-        #: What the records of these offsets are when it is delivered.
+        #: What the records of these offsets are when it is delivered; "copied": what they were.
         self.outcome = "done"
         #: Makes a smaller record to send instead, should this one be too large; None where there is none.
         self.trimmed: Callable[[], Outgoing] | None = None

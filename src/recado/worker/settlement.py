@@ -14,7 +14,7 @@ from recado.kafka.abstract import Message
 from recado.outcomes.dead_letter import cause_of
 from recado.outcomes.decide import decide, describe
 from recado.outcomes.group_topics import dead_letter_topic
-from recado.outcomes.history import failed, failure_of
+from recado.outcomes.history import History, failed, failure_of
 from recado.outcomes.outcome import Dead, Outcome, RetryAfter, Stopped
 from recado.outcomes.signals import AlreadyDone, Reject, Retry
 from recado.telemetry.metrics import WORKER_ATTEMPTS, WORKER_LATE, WORKER_RECORDS, WORKER_SECONDS
@@ -23,6 +23,7 @@ from recado.worker.epoch import Epoch, Stop
 from recado.worker.exits import Exits
 from recado.worker.holdings import Holdings
 from recado.worker.outbound import Outbound, Refused
+from recado.worker.parking import Parking
 from recado.worker.pause import Pause
 from recado.worker.returned import Returned, history_here, origin_of
 from recado.worker.run import Run
@@ -39,7 +40,12 @@ LOOK_EVERY_S = 0.05
 OBSERVED_AT_ONCE = 8
 
 #: What a flight is, by its outcome.
-WHAT = {"dead": "its dead letter", "retrying": "its copy for the next attempt"}
+WHAT = {
+    "dead": "its dead letter",
+    "retrying": "its copy for the next attempt",
+    "parked": "its copy that waits in its key's order",
+    "copied": "what tells of its attempts",
+}
 
 #: A shorter delay is waited for in memory, where only the key waits: the smallest delay topic holds a record as long.
 IN_MEMORY_S = 2.0
@@ -59,6 +65,7 @@ class Settlement:
         delays: Delays,
         outbound: Outbound,
         exits: Exits,
+        parking: Parking | None,
         pauses: Mapping[Runner, Pause],
         lends: bool,
         clock: Callable[[], float],
@@ -69,6 +76,7 @@ class Settlement:
         self._delays = delays
         self._outbound = outbound
         self._exits = exits
+        self._parking = parking
         self._pauses = pauses
         #: A share group's broker keeps what failed, and brings it again.
         self._lends = lends
@@ -181,8 +189,8 @@ class Settlement:
         run.failures = [*(run.failures if run.attempt > 1 else ()), failure_of(error, wall_clock_ms())]
         WORKER_ATTEMPTS.labels(epoch.topic, type(error).__name__).inc()
         self._say(run, error, outcome)
-        if isinstance(outcome, RetryAfter) and not epoch.fenced and self._goes_away(runner, outcome.delay_s):
-            self._send_back(run, outcome.delay_s)
+        if isinstance(outcome, RetryAfter) and not epoch.fenced and self._goes_away(runner, outcome):
+            (self._park if outcome.keep_order else self._send_back)(run, outcome.delay_s)
             return
         if isinstance(outcome, RetryAfter) and not epoch.closed:
             run.attempt += 1
@@ -248,19 +256,50 @@ class Settlement:
         else:
             runner.lanes.turn(run)
 
-    def _goes_away(self, runner: Runner, delay_s: float) -> bool:
+    def _goes_away(self, runner: Runner, outcome: RetryAfter) -> bool:
         """Whether a record waits for its next attempt outside its partition: a batch waits as a whole, in memory."""
-        return delay_s >= IN_MEMORY_S and not self._lends and runner.handler.batch is None
+        if outcome.delay_s < IN_MEMORY_S or self._lends or runner.handler.batch is not None:
+            return False
+        return runner.handler.parks or not outcome.keep_order
 
     def _send_back(self, run: Run, delay_s: float) -> None:
         """The record leaves its partition until its next attempt; what follows goes on."""
+        self._exits.send_back(run.epoch, run.messages[run.at], self._history(run, delay_s))
+        self._left(run)
+
+    def _park(self, run: Run, delay_s: float) -> None:
+        """The record waits in the retry topic, and its key's later ones behind it; what is there already waits here."""
         epoch, message = run.epoch, run.messages[run.at]
+        lanes, parking, history = self._holdings.runner(epoch.topic).lanes, self._parking, self._history(run, delay_s)
+        assert parking is not None
+        if isinstance(message, Returned) and message.history.parked:
+            parking.keep_history(epoch, message, history)
+            if epoch.closed:
+                lanes.finish(run)
+                return
+            run.attempt += 1
+            lanes.set_aside(run)
+            self._delays.push(run, self._clock() + delay_s)
+            return
+        if not epoch.closed:
+            lanes.set_aside(run)
+        parking.park(epoch, message, history)
+        if not epoch.closed:
+            for stay, messages in lanes.unfollow(run):
+                if not stay.closed and (through := parking.let_pass(stay, messages)):
+                    lanes.offer(stay, through)
+        self._left(run)
+
+    def _history(self, run: Run, delay_s: float) -> History:
+        """What became of the record at ``run.at`` up to now."""
         due_ms = wall_clock_ms() + math.ceil(delay_s * 1000)
-        history = failed(history_here(message, epoch.group), *run.failures, due_ms=due_ms)
-        self._exits.send_back(epoch, message, history)
-        epoch.held_bytes -= len(message)
+        return failed(history_here(run.messages[run.at], run.epoch.group), *run.failures, due_ms=due_ms)
+
+    def _left(self, run: Run) -> None:
+        """The record at ``run.at`` left its partition; what follows goes on."""
+        run.epoch.held_bytes -= len(run.messages[run.at])
         run.at = run.settled = run.at + 1
-        self._go_on(run, self._holdings.runner(epoch.topic))
+        self._go_on(run, self._holdings.runner(run.epoch.topic))
 
     def _bury(self, run: Run, error: BaseException, reason: str) -> None:
         """The record becomes a dead letter, a batch as many; what follows goes on."""

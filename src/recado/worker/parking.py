@@ -1,0 +1,298 @@
+"""Parking: keeps a failed key's order across the retry topic; other keys go on (``Backoff(keep_order=True)``).
+
+The failed record goes straight into the retry topic, and its key's later records follow it there: so that partition
+holds them in their order, whoever reads it next. A record of the topic itself is handed out only when the retry
+partition was read to its end: until then nobody knows which keys are parked.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from recado.clock import wall_clock_ms
+from recado.errors import RecadoError
+from recado.kafka.abstract import Message, Topics
+from recado.kafka.quiet import Seldom
+from recado.outcomes.group_topics import retry_topic
+from recado.outcomes.history import History, parked
+from recado.record import TopicPartition
+from recado.worker.epoch import Epoch
+from recado.worker.exits import Exits
+from recado.worker.flow import Flow
+from recado.worker.holdings import Holdings
+from recado.worker.returned import Returned, history_here
+
+__all__ = ["Parking"]
+
+log = structlog.get_logger(__name__)
+
+#: Rest before the next try where the retry topic cannot be made, in seconds.
+AGAIN_S = 1.0
+
+#: Records, and the stay that they belong to.
+Some = tuple[Epoch, list[Message]]
+
+
+class _Place:
+    """A parked record that was read from the retry topic."""
+
+    __slots__ = ("copies", "epoch", "message")
+
+    def __init__(self, epoch: Epoch, message: Returned) -> None:
+        self.epoch = epoch
+        self.message = message
+        #: The offsets of further copies: they bring its history up to date, and are done when it is.
+        self.copies: list[int] = []
+
+
+class _Line:
+    """What is parked of one key. A record is known by the offset where it stood first."""
+
+    __slots__ = ("out", "places", "sent", "waiting")
+
+    def __init__(self) -> None:
+        #: On their way to the retry topic.
+        self.sent: set[int] = set()
+        self.places: dict[int, _Place] = {}
+        #: Of the places those that wait for their time, ascending; and those that the key's lane has, in its order.
+        self.waiting: list[int] = []
+        self.out: deque[int] = deque()
+
+    def __contains__(self, first: int) -> bool:
+        return first in self.sent or first in self.places
+
+
+class _Home:
+    """One partition of a topic, and what is parked of it by key."""
+
+    __slots__ = ("back", "changes", "copies", "epoch", "held", "is_known", "lines")
+
+    def __init__(self, epoch: Epoch) -> None:
+        self.epoch = epoch
+        #: Whether all that is parked of it was read.
+        self.is_known = False
+        #: Came before that.
+        self.held: list[Message] = []
+        self.lines: dict[bytes | None, _Line] = {}
+        #: How many further copies of a record are on their way.
+        self.copies: dict[int, int] = {}
+        #: The stays of its retry partitions.
+        self.back: set[Epoch] = set()
+        self.changes = -1
+
+
+class Parking:
+    """Decides which records of a handler that keeps order its lanes may have. Loop thread only, but ``is_waiting``."""
+
+    def __init__(
+        self,
+        *,
+        holdings: Holdings,
+        exits: Exits,
+        flow: Flow,
+        topics: Callable[[], Topics],
+        clock: Callable[[], float],
+        clock_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self._holdings = holdings
+        self._exits = exits
+        self._flow = flow
+        self._topics = topics
+        self._clock = clock
+        self._clock_ms = clock_ms
+        self._ask_at = 0.0
+        self._homes: dict[TopicPartition, _Home] = {}
+        self._seldom = Seldom()
+
+    def is_waiting(self, epoch: Epoch) -> bool:
+        """Whether something of a partition waits here (any thread)."""
+        home = self._homes.get(epoch.home)
+        return home is not None and bool(home.held or home.lines)
+
+    def admit(self, epoch: Epoch, messages: list[Message]) -> list[Message]:
+        """Return what may be handed out now; the rest waits here, or goes to the retry topic."""
+        if epoch.home != epoch.where:
+            return self._take_back(epoch, messages)
+        home = self._home_of(epoch)
+        if not home.is_known:
+            home.held += messages
+            return []
+        return self._divert(home, messages) if home.lines else messages
+
+    def let_pass(self, epoch: Epoch, messages: list[Message]) -> list[Message]:
+        """Return which of those that followed a record may still do so, now that it is parked."""
+        return messages if epoch.home != epoch.where else self._divert(self._home_of(epoch), messages)
+
+    def park(self, epoch: Epoch, message: Message, history: History) -> None:
+        """Let a failed record wait in the retry topic, and its key's later ones behind it."""
+        source, key = self._holdings.get(epoch.home), message.key()
+        if source is not None and key is not None:
+            self._home_of(source).lines.setdefault(key, _Line()).sent.add(history.offset)
+        self._exits.park(epoch, message, parked(history))
+
+    def keep_history(self, epoch: Epoch, message: Returned, history: History) -> None:
+        """A parked record failed again: its attempts shall outlive this process."""
+        source = self._holdings.get(epoch.home)
+        if source is not None and not epoch.transactional:
+            copies, first = self._home_of(source).copies, history.offset
+            copies[first] = copies.get(first, 0) + 1
+            self._exits.add_copy(epoch, message, history)
+
+    def due(self) -> tuple[list[Some], float]:
+        """What may be handed out by now, and how many seconds until more may be (infinity: nothing waits for time)."""
+        found: list[Some] = []
+        wait_s = math.inf
+        for where in list(self._homes):
+            epoch = self._holdings.get(where)
+            if epoch is None:
+                del self._homes[where]
+                continue
+            home = self._home_of(epoch)
+            self._forget_done(home)
+            if not home.is_known and (known := self._is_known(home)):
+                home.is_known, messages, home.held = known, home.held, []
+                if not epoch.closed and (messages := self._divert(home, messages)):
+                    found.append((epoch, messages))
+            if home.is_known or any(self._flow.is_resting(back) for back in home.back):  # it cannot read on
+                for line in home.lines.values():
+                    wait_s = min(wait_s, self._release(line, found))
+        return found, wait_s
+
+    def _home_of(self, epoch: Epoch) -> _Home:
+        home = self._homes.get(epoch.where)
+        if home is None:
+            home = self._homes[epoch.where] = _Home(epoch)
+        elif home.epoch is not epoch:  # it began again; what is parked stays so
+            home.epoch, home.is_known, home.held = epoch, False, []
+            for key, line in list(home.lines.items()):
+                line.sent.clear()  # nobody tells any more whether they got there
+                if not line.places:
+                    del home.lines[key]
+        return home
+
+    def _is_known(self, home: _Home) -> bool:
+        topic, source = retry_topic(home.epoch.group, home.epoch.topic), home.epoch.where
+        if self._clock() < self._ask_at:
+            return False
+        try:
+            count = self._exits.partitions(topic, source.topic)
+            sources = self._topics().partitions(source.topic)
+        except RecadoError as error:
+            if self._seldom.now(topic):
+                log.warning("no handler runs: the retry topic cannot be made", topic=topic, error=str(error))
+            self._ask_at = self._clock() + AGAIN_S
+            return False
+        if not count or not sources:
+            return False
+        back = [self._holdings.get(TopicPartition(topic, n)) for n in range(source.partition, count, sources)]
+        return all(epoch is not None and epoch.tracker.end_was_reached for epoch in back)
+
+    def _divert(self, home: _Home, messages: Sequence[Message]) -> list[Message]:
+        """Let those through whose key is not parked; the others go where it is."""
+        through: list[Message] = []
+        epoch = home.epoch
+        for message in messages:
+            key = message.key()
+            line = home.lines.get(key) if key is not None else None
+            if line is None:
+                through.append(message)
+                continue
+            offset = message.offset()
+            epoch.held_bytes -= len(message)
+            if offset in line:  # it got there before a crash
+                epoch.tracker.done([offset])
+            else:
+                line.sent.add(offset)
+                self._exits.park(epoch, message, parked(history_here(message, epoch.group)))
+        return through
+
+    def _take_back(self, epoch: Epoch, messages: list[Message]) -> list[Message]:
+        source = self._holdings.get(epoch.home)
+        if source is None:
+            return messages
+        home = self._home_of(source)
+        home.back.add(epoch)
+        return [
+            message
+            for message in messages
+            if not isinstance(message, Returned) or self._may_pass(home, epoch, message, message.history)
+        ]
+
+    def _may_pass(self, home: _Home, epoch: Epoch, message: Returned, history: History) -> bool:
+        """Take a parked record in; whether its key's lane may have it at once."""
+        key, first = message.key(), history.offset
+        if not history.parked or key is None:
+            return True
+        line = home.lines.get(key)
+        place = line.places.get(first) if line is not None else None
+        copies = home.copies.pop(first, 0)
+        if copies > 1:
+            home.copies[first] = copies - 1
+        if place is None and copies:  # the record was done before this one was read
+            epoch.tracker.done([message.offset()])
+            epoch.held_bytes -= len(message)
+            return False
+        if line is None:
+            line = home.lines[key] = _Line()
+        if place is not None:
+            place.copies.append(message.offset())
+            epoch.held_bytes -= len(message)
+            if first in line.waiting and history.attempts > place.message.history.attempts:
+                place.message.history = history
+            return False
+        line.places[first] = _Place(epoch, message)
+        line.sent.discard(first)
+        if line.out and not line.waiting:
+            line.out.append(first)
+            return True
+        insort(line.waiting, first)
+        return False
+
+    def _release(self, line: _Line, found: list[Some]) -> float:
+        """Hand out a line when its first record is due: the others follow in the lane. Seconds until it is."""
+        if not line.out and line.waiting:
+            first = line.waiting[0]
+            if any(sent < first for sent in line.sent):
+                return math.inf
+            left_ms = line.places[first].message.history.due_ms - self._clock_ms()
+            if left_ms > 0:
+                return left_ms / 1000
+        for first in line.waiting:
+            place = line.places[first]
+            line.out.append(first)
+            found.append((place.epoch, [place.message]))
+        line.waiting.clear()
+        return math.inf
+
+    def _forget_done(self, home: _Home) -> None:
+        changes = sum(epoch.tracker.changes for epoch in home.back)
+        if any(epoch.fenced for epoch in home.back):
+            self._forget_fenced(home)
+        elif changes == home.changes:
+            return
+        home.changes = changes
+        for key, line in list(home.lines.items()):
+            while line.out and self._is_done(line.places[line.out[0]]):
+                place = line.places.pop(line.out.popleft())
+                if place.copies:
+                    place.epoch.tracker.done(place.copies)
+            if not line.places and not line.sent:
+                del home.lines[key]
+
+    def _is_done(self, place: _Place) -> bool:
+        return place.epoch.tracker.is_done(place.message.offset())
+
+    def _forget_fenced(self, home: _Home) -> None:
+        """A retry partition began again: what was read of it before is void."""
+        for line in home.lines.values():
+            for first in [first for first, place in line.places.items() if place.epoch.fenced]:
+                del line.places[first]
+            line.waiting = [first for first in line.waiting if first in line.places]
+            line.out = deque(first for first in line.out if first in line.places)
+        home.back = {epoch for epoch in home.back if not epoch.fenced}
+        home.is_known = False

@@ -1,0 +1,174 @@
+"""keep_order: what follows a failed record of its key waits behind it, in the retry topic too; nothing else does."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from recado import Backoff, Record, Worker
+from recado.errors import HandlerError
+from recado.kafka.memory import MemoryKafka
+from recado.outcomes.history import Failure, History, header_of, history_of
+from recado.record import Outgoing, TopicPartition
+from tests.programs import eventually
+from tests.twin import GROUP, committed, member, wait_committed
+
+RETRY, DEAD = f"retry.{GROUP}.orders", f"dlq.{GROUP}.orders"
+
+#: The shortest delay for which a record goes to the retry topic.
+KEEP = Backoff(first_s=2.0, factor=1, jitter=0, attempts=3, keep_order=True)
+
+
+@pytest.fixture
+def kafka() -> MemoryKafka:
+    return MemoryKafka({"orders": 2})
+
+
+def parked(kafka: MemoryKafka, key: str, offset: int, value: str, *, attempts: int = 0, due_ms: int = 0) -> None:
+    failures = tuple(Failure(1000 + n, "away") for n in range(attempts))
+    history = History(GROUP, "orders", 0, offset, attempts=attempts, failures=failures, due_ms=due_ms, parked=True)
+    if RETRY not in kafka.partition_counts():
+        kafka.create_topic(RETRY, 2)
+    headers = [("recado-id", b"id"), header_of(history)]
+    kafka.append(Outgoing(RETRY, value.encode(), "id", key.encode(), headers, 0))
+
+
+class Seen:
+    """A handler's calls; records named ``bad…`` fail so often."""
+
+    def __init__(self, worker: Worker, *, failures: int = 1, retry: Backoff = KEEP, **declared) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.left: dict[str, int] = {}
+
+        @worker.handler("orders", concurrency=4, retry=retry, **declared)
+        def handle(record: Record) -> None:
+            self.calls.append((record.text(), record.attempt))
+            if record.text().startswith("bad"):
+                left = self.left.setdefault(record.text(), failures)
+                if left:
+                    self.left[record.text()] = left - 1
+                    raise ConnectionError("away")
+
+    def of(self, *names: str) -> list[tuple[str, int]]:
+        return [call for call in self.calls if call[0] in names]
+
+
+def test_later_records_of_the_key_wait_behind_it_and_others_go_on(kafka):
+    worker = Worker()
+    seen = Seen(worker)
+    kafka.send("orders", "bad", "next", "last", key=b"k", partition=0)
+    kafka.send("orders", "other", key=b"o", partition=0)
+    with member(worker, kafka):
+        wait_committed(kafka, 4)  # all have left the partition
+        assert seen.calls in ([("bad", 1), ("other", 1)], [("other", 1), ("bad", 1)])
+        kafka.send("orders", "afterwards", key=b"k", partition=0)
+        kafka.send("orders", "free", key=b"o", partition=0)
+        wait_committed(kafka, 6)
+        assert ("free", 1) in seen.calls
+        assert seen.of("bad", "next", "last", "afterwards") == [("bad", 1)]
+        wait_committed(kafka, len(kafka.logs[TopicPartition(RETRY, 0)]), topic=RETRY)
+        assert seen.of("bad", "next", "last", "afterwards") == [
+            ("bad", 1), ("bad", 2), ("next", 1), ("last", 1), ("afterwards", 1),
+        ]  # fmt: skip
+        kafka.send("orders", "now", key=b"k", partition=0)
+        wait_committed(kafka, 7)
+        eventually(lambda: ("now", 1) in seen.calls)  # nothing is parked any more
+    assert len(kafka.logs[TopicPartition(RETRY, 0)]) == 4
+
+
+def test_who_takes_over_reads_what_is_parked_before_it_begins(kafka):
+    worker = Worker()
+    seen = Seen(worker)
+    parked(kafka, "k", 0, "bad", attempts=1, due_ms=int((time.time() + 1.5) * 1000))
+    parked(kafka, "k", 1, "next")
+    kafka.send("orders", "(bad)", "(next)", "last", key=b"k", partition=0)  # the first two got there before a crash
+    kafka.send("orders", "other", key=b"o", partition=0)
+    with member(worker, kafka):
+        wait_committed(kafka, 4)
+        eventually(lambda: seen.calls == [("other", 1)])
+        wait_committed(kafka, 4, topic=RETRY)  # one more: the second failure of "bad" is told there
+        assert seen.calls == [("other", 1), ("bad", 2), ("bad", 3), ("next", 1), ("last", 1)]
+
+
+def test_attempts_outlive_the_process_and_the_last_one_is_a_dead_letter(kafka):
+    worker = Worker()
+    seen = Seen(worker, failures=99)
+    parked(kafka, "k", 0, "bad", attempts=1)
+    parked(kafka, "k", 1, "next")
+    parked(kafka, "k", 0, "bad", attempts=2)  # what an earlier process told of its second attempt
+    with member(worker, kafka):
+        wait_committed(kafka, 3, topic=RETRY)
+    assert seen.calls == [("bad", 3), ("next", 1)]
+    history = history_of(kafka.logs[TopicPartition(DEAD, 0)][0])
+    assert history is not None
+    assert (history.attempts, history.offset) == (3, 0)
+
+
+def test_a_failure_in_the_retry_topic_is_told_there_before_the_worker_ends(kafka):
+    worker, ended = Worker(), threading.Event()
+    seen = Seen(worker, failures=99)
+    parked(kafka, "k", 0, "bad", attempts=1)
+    parked(kafka, "k", 1, "next")
+    with member(worker, kafka):
+        eventually(lambda: len(kafka.logs[TopicPartition(RETRY, 0)]) == 3)
+        ended.set()
+    told = history_of(kafka.logs[TopicPartition(RETRY, 0)][2])
+    assert told is not None
+    assert (told.attempts, told.offset, told.parked) == (2, 0, True)
+    assert told.due_ms > time.time() * 1000 - 60_000
+    assert committed(kafka, RETRY) in (None, 0)
+    assert seen.calls == [("bad", 2)]
+
+
+def test_two_keys_wait_each_for_its_own(kafka):
+    worker = Worker()
+    seen = Seen(worker)
+    for key in ("a", "b"):
+        kafka.send("orders", f"bad-{key}", f"next-{key}", key=key.encode(), partition=0)
+    with member(worker, kafka):
+        wait_committed(kafka, 4)
+        wait_committed(kafka, 4, topic=RETRY)
+    for key in ("a", "b"):
+        assert seen.of(f"bad-{key}", f"next-{key}") == [(f"bad-{key}", 1), (f"bad-{key}", 2), (f"next-{key}", 1)]
+
+
+def test_without_a_key_nothing_waits(kafka):
+    worker = Worker()
+    seen = Seen(worker)
+    kafka.send("orders", "bad", "next", key=None, partition=0)
+    with member(worker, kafka):
+        eventually(lambda: ("next", 1) in seen.calls)
+        eventually(lambda: ("bad", 2) in seen.calls)
+        wait_committed(kafka, 2)
+
+
+@pytest.mark.parametrize("order", ["partition", "key"])
+def test_where_a_batch_or_the_partition_is_kept_in_order_it_waits_in_memory(kafka, order):
+    worker, calls = Worker(), []
+    batch = (10, 0.05) if order == "key" else None
+
+    def take(given) -> None:
+        calls.extend(record.text() for record in (given if isinstance(given, list) else [given]))
+        if calls.count("bad") == 1:
+            raise ConnectionError("away")
+
+    take.__annotations__ = {"given": list[Record] if batch else Record}
+    worker.handler("orders", order=order, batch=batch, retry=KEEP)(take)
+    kafka.send("orders", "bad", "next", key=b"k", partition=0)
+    with member(worker, kafka):
+        wait_committed(kafka, 2)
+    assert RETRY not in kafka.partition_counts()
+    assert calls[-2:] == ["bad", "next"]
+
+
+def test_it_needs_an_order_and_a_consumer_group():
+    with pytest.raises(HandlerError, match="order is 'none'"):
+        Seen(Worker(), order="none")
+    with pytest.raises(HandlerError, match="keep_order='yes'"):
+        Backoff(keep_order="yes")
+    worker = Worker(engine="share")
+    Seen(worker)
+    with pytest.raises(HandlerError, match="a share group keeps no order"):
+        worker.handlers.engine("share")
