@@ -15,6 +15,7 @@ worker = Worker()
 
 #: Attempts follow soon: a run of minutes should see many.
 OFTEN = Backoff(first_s=0.1, factor=2, cap_s=1, attempts=6)
+IN_ORDER = Backoff(first_s=0.1, factor=2, cap_s=1, attempts=6, keep_order=True)
 
 
 def pause_s(record: Record) -> float:
@@ -39,8 +40,8 @@ def handle(record: Record) -> None:
     fail_now_and_then(record)
 
 
-@worker.handler("torture-async", concurrency=32, retry=OFTEN)
+@worker.handler("torture-async", concurrency=32, retry=IN_ORDER)
 async def handle_async(record: Record) -> None:
-    """In tasks."""
+    """In tasks; a key waits for its failed record."""
     await asyncio.sleep(pause_s(record))
     fail_now_and_then(record)

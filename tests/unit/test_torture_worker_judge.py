@@ -27,7 +27,7 @@ def commit(offset: int, at: float, *done: tuple[int, int]) -> Commit:
 
 
 def verdict(
-    calls: list[Call], commits: list[Commit], acked: int, *, dead=(), troubles=(), codes=(0,), rebalances=()
+    calls: list[Call], commits: list[Commit], acked: int, *, dead=(), troubles=(), codes=(0,), rebalances=(), kept=()
 ) -> dict[str, int]:
     evidence = Evidence(
         acked={("t", 0, offset) for offset in range(acked)},
@@ -38,6 +38,7 @@ def verdict(
         ends={("t", 0): acked},
         codes=codes,
         rebalances=[(T0 + int(a * S), T0 + int(b * S)) for a, b in rebalances],
+        kept=frozenset(kept),
     )
     return {check.name: check.broken for check in judge(evidence).checks if check.broken}
 
@@ -88,6 +89,34 @@ def test_what_came_back_by_a_retry_topic_may_come_twice_after_a_crash_and_only_t
     assert verdict(calls, [commit(1, 12)], 1) == {"again": 1}, "without a crash"
     one.killed_ns = T0 + 2 * S
     assert verdict(calls, [commit(1, 12)], 1) == {}
+
+
+def test_where_order_is_kept_no_record_overtakes_a_failed_one_of_its_key():
+    life = Life("worker-1-1")
+    calls = [call(life, 0, 0, 1, ok=False), call(life, 1, 2, 3), call(life, 0, 4, 5, attempt=2)]
+    commits = [commit(2, 6)]
+    assert verdict(calls, commits, 2) == {}
+    assert verdict(calls, commits, 2, kept=["t"]) == {"overtaken": 1}
+    other = [calls[0], call(life, 1, 2, 3, key="bb"), calls[2]]
+    assert verdict(other, commits, 2, kept=["t"]) == {}
+    behind = [calls[0], calls[2], call(life, 1, 5.1, 5.2)]
+    assert verdict(behind, commits, 2, kept=["t"]) == {}
+    assert verdict(behind, [commit(2, 4)], 2, kept=["t"]) == {}, "both were in the retry topic by then"
+    assert verdict(behind, [commit(2, 4)], 2) == {"committed past": 1}
+    later = [calls[0], calls[2], call(life, 1, 8, 9)]
+    assert verdict(later, [commit(2, 4)], 2, kept=["t"]) == {"committed past": 1}, "nothing was parked any more"
+
+
+def test_what_was_parked_is_repeated_only_in_trouble():
+    one, two = Life("worker-1-1"), Life("worker-2-1")
+    calls = [
+        call(one, 0, 0, 1, ok=False), call(one, 0, 4, 5, attempt=2), call(one, 1, 5.1, 5.2), call(two, 1, 9, 9.1),
+    ]  # fmt: skip
+    commits = [commit(2, 4)]
+    assert verdict(calls, commits, 2, kept=["t"]) == {"again": 1}
+    assert verdict(calls, commits, 2, kept=["t"], troubles=[(5, 8)]) == {}
+    one.killed_ns = T0 + int(5.5 * S)
+    assert verdict(calls, commits, 2, kept=["t"]) == {}
 
 
 def test_of_a_process_that_was_stopped_nothing_else_can_be_asked():

@@ -118,6 +118,9 @@ def worker(
         target=target,
         group=mine.group or "torture",
         topics=topics,
+        kept=frozenset(
+            topic for topic in topics if (one := mine.handlers.find(topic, TOPIC)) is not None and one.parks
+        ),
         membership=membership,
         rate=rate,
         keep=keep,

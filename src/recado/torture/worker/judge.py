@@ -28,6 +28,9 @@ TOLD_NS = 2_000_000_000
 #: Whoever is away for so long, in nanoseconds, was in a retry topic meanwhile: shorter delays pass in memory.
 AWAY_NS = 2_000_000_000
 
+#: What waited behind a record in a retry topic follows it so soon, in nanoseconds.
+BEHIND_NS = 1_000_000_000
+
 #: Topic, partition, offset.
 At = tuple[str, int, int]
 
@@ -51,8 +54,13 @@ class Evidence:
     codes: Sequence[int] = ()
     #: When the group rebalanced by the classic protocol, ascending: commits wait then.
     rebalances: Sequence[Span] = ()
+    #: Topics whose handler keeps a failed key's order.
+    kept: Set[str] = frozenset()
     #: When a commit first covered a record, in nanoseconds; filled by the judge.
     covered: dict[At, int] = field(default_factory=dict)
+    #: Records that waited in a retry topic behind a failed one of their key; likewise. Their own offset says nothing of
+    #: whether they are done.
+    parked: set[At] = field(default_factory=set)
 
 
 def judge(evidence: Evidence) -> Judgement:
@@ -65,6 +73,7 @@ def judge(evidence: Evidence) -> Judgement:
         _past(evidence, _kept(evidence, done)),
         _overlap(evidence.calls, excused),
         _back(evidence.calls, excused),
+        _overtaken(evidence, done, excused),
         _again(evidence, excused),
         _drained(evidence),
     ]
@@ -82,13 +91,25 @@ def _done(evidence: Evidence) -> dict[At, int]:
 
 
 def _kept(evidence: Evidence, done: Mapping[At, int]) -> dict[At, int]:
-    """The same, or when an attempt failed after which a record left for a retry topic: it came back from there."""
+    """The same, or when an attempt failed after which a record left for a retry topic: it came back from there.
+
+    Where order is kept its key's later records left behind it, and came back right after it.
+    """
     kept, failed = dict(done), dict[At, int]()
+    waits: dict[tuple[str, int, str], tuple[int, int]] = {}
     for call in evidence.calls:
-        at = _at(call)
+        at, lane = _at(call), (call.place.topic, call.place.partition, call.place.key)
         failed_ns = failed.get(at)
+        since, until = waits.get(lane, (0, 0))
         if failed_ns is not None and call.place.attempt > 1 and call.began_ns - failed_ns >= AWAY_NS:
             kept[at] = min(kept.get(at, failed_ns), failed_ns)
+            if call.place.topic in evidence.kept:
+                since = since if failed_ns <= until + BEHIND_NS else failed_ns
+                waits[lane] = (since, max(until, done.get(at, call.began_ns)))
+        elif failed_ns is None and call.began_ns <= until + BEHIND_NS:
+            evidence.parked.add(at)
+            kept[at] = min(kept.get(at, since), since)
+            waits[lane] = (since, max(until, done.get(at, call.began_ns)))
         if not call.ok and call.ended_ns is not None:
             failed[at] = call.ended_ns
     return kept
@@ -179,15 +200,39 @@ def _back(calls: Iterable[Call], excused: Counter[str]) -> Finding:
     return finding
 
 
+def _overtaken(evidence: Evidence, done: Mapping[At, int], excused: Counter[str]) -> Finding:
+    """A failed record's key waits for it, in topics whose handler keeps order."""
+    finding = Finding("overtaken", "where a handler keeps order, a record waits for all earlier ones of its key")
+    begun: dict[tuple[str, int, str], dict[int, Call]] = defaultdict(dict)
+    seen: set[At] = set()
+    for call in evidence.calls:
+        topic, partition, offset, key, _ = call.place
+        if topic not in evidence.kept or key == "-" or _at(call) in seen:
+            continue
+        seen.add(_at(call))
+        lane = begun[topic, partition, key]
+        for before in [before for before in lane if done.get((topic, partition, before), 1 << 62) <= call.began_ns]:
+            del lane[before]
+        problem = ""
+        if lane and min(lane) < offset:
+            if any(_was_frozen(one) for one in (call, *lane.values())):
+                excused["order of a stopped process"] += 1
+            else:
+                problem = f"{_name(_at(call))} began in {call.life.name} before {min(lane)} had ended (key {key})"
+        lane[offset] = call
+        finding.look(problem)
+    return finding
+
+
 def _again(evidence: Evidence, excused: Counter[str]) -> Finding:
     finding = Finding("again", "what was done is handled again only after a crash, and only what no commit covered")
     first: dict[At, Call] = {}
-    left = _left_at_a_crash(evidence.calls)
+    left = _left_in_trouble(evidence)
     for call in evidence.calls:
         done = first.get(_at(call))
         if done is not None and done.ended_ns is not None and done.ended_ns <= call.began_ns:
             if left.get(_at(call), call.began_ns) < call.began_ns:
-                excused["again by a retry topic after a crash"] += 1
+                excused["again by a retry topic after a crash or an outage"] += 1
                 finding.look("")
             else:
                 finding.look(_cause(evidence, done, call, excused))
@@ -196,22 +241,23 @@ def _again(evidence: Evidence, excused: Counter[str]) -> Finding:
     return finding
 
 
-def _left_at_a_crash(calls: Sequence[Call]) -> dict[At, int]:
-    """When records came back through a retry topic, of those during whose way there a process died or was stopped.
+def _left_in_trouble(evidence: Evidence) -> dict[At, int]:
+    """When records came back through a retry topic, of those on whose way a process died or brokers were away.
 
-    Who dies after a copy was sent and before that was committed leaves a copy, and a record that makes another one;
-    who dies while it moves copies on leaves some that are moved twice.
+    Who dies, or cannot commit, after a copy was sent leaves a copy, and a record that makes another one; who does
+    while it moves copies on leaves some that are moved twice.
     """
-    lives = {call.life for call in calls}
-    crashes = [life.killed_ns for life in lives if life.killed_ns is not None]
-    crashes += [since for life in lives for since, _ in life.frozen_ns]
+    lives = {call.life for call in evidence.calls}
+    troubles = [(life.killed_ns, life.killed_ns) for life in lives if life.killed_ns is not None]
+    troubles += [span for life in lives for span in life.frozen_ns]
+    troubles += evidence.troubles
     failed: dict[At, int] = {}
     left: dict[At, int] = {}
-    for call in calls:
+    for call in evidence.calls:
         at = _at(call)
         began_ns = failed.get(at)
         if began_ns is not None and call.place.attempt > 1 and call.began_ns - began_ns >= AWAY_NS:
-            if any(began_ns <= crash <= call.began_ns for crash in crashes):
+            if any(since <= call.began_ns and began_ns <= until for since, until in troubles):
                 left.setdefault(at, call.began_ns - 1)
         elif not call.ok:
             failed.setdefault(at, call.began_ns)
@@ -222,7 +268,7 @@ def _cause(evidence: Evidence, done: Call, call: Call, excused: Counter[str]) ->
     """Why a record was handled again: counted where that may be, else in words."""
     at, ended_ns = _at(call), done.ended_ns or 0
     killed_ns = done.life.killed_ns
-    covered_ns = evidence.covered.get(at)
+    covered_ns = evidence.covered.get(at) if at not in evidence.parked else None
     if _was_frozen(call) or any(f <= call.began_ns and ended_ns <= t + ZOMBIE_NS for f, t in done.life.frozen_ns):
         excused["again after a process was stopped"] += 1
         return ""

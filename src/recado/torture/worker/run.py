@@ -47,6 +47,8 @@ class Terms:
     target: str
     group: str
     topics: Sequence[str]
+    #: Those whose handler keeps a failed key's order.
+    kept: frozenset[str]
     membership: Membership
     rate: float
     keep: bool
@@ -111,7 +113,8 @@ def run(plan: Plan, terms: Terms, watch: Watch) -> Report:
     watch.tick("Judging")
     calls = read_journals([terms.folder / f"{name}.journal" for name in lives], lives)
     rebalanced = read_rebalances(terms.folder / "kafka", terms.group)
-    judgement = judge(Evidence(stage.feed.acked, calls, commits, dead, troubles, ends, codes, rebalanced))
+    kept = terms.kept
+    judgement = judge(Evidence(stage.feed.acked, calls, commits, dead, troubles, ends, codes, rebalanced, kept))
     if judgement.passed and not terms.keep:
         shutil.rmtree(terms.folder / "kafka", ignore_errors=True)
     return Report(plan, terms.membership, judgement, terms.folder, time.monotonic() - began)
