@@ -110,7 +110,7 @@ def _kept(evidence: Evidence, done: Mapping[At, int]) -> dict[At, int]:
             evidence.parked.add(at)
             kept[at] = min(kept.get(at, since), since)
             waits[lane] = (since, max(until, done.get(at, call.began_ns)))
-        if not call.ok and call.ended_ns is not None:
+        if not call.ok and call.ended_ns is not None and not (at in failed and _was_frozen(call)):
             failed[at] = call.ended_ns
     return kept
 
@@ -205,13 +205,17 @@ def _overtaken(evidence: Evidence, done: Mapping[At, int], excused: Counter[str]
     finding = Finding("overtaken", "where a handler keeps order, a record waits for all earlier ones of its key")
     begun: dict[tuple[str, int, str], dict[int, Call]] = defaultdict(dict)
     seen: set[At] = set()
+    over = dict(done)
+    for call in evidence.calls:  # of a dead letter the last attempt: it may wait for its topic afterwards
+        if not call.ok and _at(call) in evidence.dead:
+            over[_at(call)] = _end_ns(call)
     for call in evidence.calls:
         topic, partition, offset, key, _ = call.place
         if topic not in evidence.kept or key == "-" or _at(call) in seen:
             continue
         seen.add(_at(call))
         lane = begun[topic, partition, key]
-        for before in [before for before in lane if done.get((topic, partition, before), 1 << 62) <= call.began_ns]:
+        for before in [before for before in lane if over.get((topic, partition, before), 1 << 62) <= call.began_ns]:
             del lane[before]
         problem = ""
         if lane and min(lane) < offset:
