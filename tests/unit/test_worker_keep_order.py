@@ -122,6 +122,33 @@ def test_a_failure_in_the_retry_topic_is_told_there_before_the_worker_ends(kafka
     assert seen.calls == [("bad", 2)]
 
 
+def test_what_a_stopped_process_parks_though_it_has_lost_the_partition_is_not_handled_again(kafka):
+    worker = Worker()
+    seen = Seen(worker)
+    kafka.send("orders", "first", "bad", key=b"k", partition=0)
+    with member(worker, kafka):
+        wait_committed(kafka, 2)
+        due_ms = history_of(kafka.logs[TopicPartition(RETRY, 0)][0]).due_ms
+        parked(kafka, "k", 0, "first")
+        wait_committed(kafka, 2, topic=RETRY)
+        assert time.time() * 1000 >= due_ms, "and it does not bring the one behind it forward"
+    assert seen.calls == [("first", 1), ("bad", 1), ("bad", 2)]
+
+
+def test_one_with_a_lower_offset_does_not_bring_the_others_forward(kafka):
+    worker = Worker()
+    seen = Seen(worker)
+    due_ms = int((time.time() + 1.5) * 1000)
+    parked(kafka, "k", 5, "bad", attempts=1, due_ms=due_ms)
+    parked(kafka, "k", 6, "next")
+    parked(kafka, "k", 0, "again", attempts=1)
+    with member(worker, kafka):
+        eventually(lambda: seen.calls == [("again", 2)])
+        wait_committed(kafka, 4, topic=RETRY)
+    assert time.time() * 1000 >= due_ms
+    assert seen.calls == [("again", 2), ("bad", 2), ("bad", 3), ("next", 1)]
+
+
 def test_two_keys_wait_each_for_its_own(kafka):
     worker = Worker()
     seen = Seen(worker)

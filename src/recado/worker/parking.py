@@ -233,7 +233,7 @@ class Parking:
         copies = home.copies.pop(first, 0)
         if copies > 1:
             home.copies[first] = copies - 1
-        if place is None and copies:  # the record was done before this one was read
+        if place is None and (copies or self._is_late(home, line, history)):  # it is done already
             epoch.tracker.done([message.offset()])
             epoch.held_bytes -= len(message)
             return False
@@ -247,26 +247,32 @@ class Parking:
             return False
         line.places[first] = _Place(epoch, message)
         line.sent.discard(first)
-        if line.out and not line.waiting:
+        if line.out and not line.waiting and not history.due_ms:
             line.out.append(first)
             return True
         insort(line.waiting, first)
         return False
 
+    def _is_late(self, home: _Home, line: _Line | None, history: History) -> bool:
+        """Whether a record was parked by who did not know that it had lost the partition, and is done meanwhile."""
+        if not home.is_known or history.first_failure_ms or (line is not None and history.offset in line.sent):
+            return False
+        tracker = home.epoch.tracker
+        return history.offset <= tracker.last and tracker.is_done(history.offset)
+
     def _release(self, line: _Line, found: list[Some]) -> float:
-        """Hand out a line when its first record is due: the others follow in the lane. Seconds until it is."""
-        if not line.out and line.waiting:
+        """Hand out of a line what is due; in the key's lane the others follow the first. Seconds until more is due."""
+        while line.waiting:
             first = line.waiting[0]
-            if any(sent < first for sent in line.sent):
+            place = line.places[first]
+            if not line.out and any(sent < first for sent in line.sent):
                 return math.inf
-            left_ms = line.places[first].message.history.due_ms - self._clock_ms()
+            left_ms = place.message.history.due_ms - self._clock_ms()
             if left_ms > 0:
                 return left_ms / 1000
-        for first in line.waiting:
-            place = line.places[first]
+            line.waiting.pop(0)
             line.out.append(first)
             found.append((place.epoch, [place.message]))
-        line.waiting.clear()
         return math.inf
 
     def _forget_done(self, home: _Home) -> None:
