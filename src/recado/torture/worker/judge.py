@@ -101,15 +101,16 @@ def _kept(evidence: Evidence, done: Mapping[At, int]) -> dict[At, int]:
         at, lane = _at(call), (call.place.topic, call.place.partition, call.place.key)
         failed_ns = failed.get(at)
         since, until = waits.get(lane, (0, 0))
+        over = max(until, done.get(at, 0), call.ended_ns or call.began_ns)
         if failed_ns is not None and call.place.attempt > 1 and call.began_ns - failed_ns >= AWAY_NS:
             kept[at] = min(kept.get(at, failed_ns), failed_ns)
             if call.place.topic in evidence.kept:
                 since = since if failed_ns <= until + BEHIND_NS else failed_ns
-                waits[lane] = (since, max(until, done.get(at, call.began_ns)))
+                waits[lane] = (since, over)
         elif failed_ns is None and call.began_ns <= until + BEHIND_NS:
             evidence.parked.add(at)
             kept[at] = min(kept.get(at, since), since)
-            waits[lane] = (since, max(until, done.get(at, call.began_ns)))
+            waits[lane] = (since, over)
         if not call.ok and call.ended_ns is not None and not (at in failed and _was_frozen(call)):
             failed[at] = call.ended_ns
     return kept
