@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Position
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, OffsetSpec
 
 from recado.errors import KafkaUnreachable, RecadoError
 from recado.kafka.config import client_config
 from recado.kafka.failures import client_failure
+from recado.kafka.identity import id_of
 from recado.kafka.quiet import quiet_logger
 from recado.record import TopicPartition
 from recado.settings import Settings
@@ -151,6 +152,21 @@ class Admin:
             for _, p in sorted(found.partitions.items())
         ]
         return TopicLayout(name, tuple(partitions), self._topic_config(name))
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """The ids of topics, which others of the same name do not have; what is not told is left out."""
+        names = sorted(set(topics))
+        if not names:
+            return {}
+        found = {}
+        for name, future in self.client.describe_topics(TopicCollection(names), request_timeout=TIMEOUT_S).items():
+            try:
+                found[name] = id_of(answered(future, f"asking for the id of topic {name}"))
+            except KafkaUnreachable:
+                raise
+            except RecadoError:  # gone, or not to be told
+                continue
+        return {name: topic_id for name, topic_id in found.items() if topic_id}
 
     def begins(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that each partition still has."""

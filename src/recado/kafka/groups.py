@@ -76,11 +76,7 @@ class Groups:
     def names(self) -> list[str]:
         """Every consumer group that is there, sorted; never only some of them."""
         self._admin.cluster()  # librdkafka lists no group where it reaches no broker, and calls that an answer
-        doing = "asking Kafka for its groups"
-        listed = answered(self._client.list_consumer_groups(request_timeout=TIMEOUT_S), doing)
-        for error in listed.errors:
-            raise client_failure(error, doing)
-        return sorted(group.group_id for group in listed.valid)
+        return _patiently(self._listed)
 
     def describe(self, names: Sequence[str]) -> dict[str, Group]:
         """State and members of each group, by name; one that is not there has the state ``dead``."""
@@ -107,6 +103,13 @@ class Groups:
             return GroupLag(name, *where, offset, begins.get(where), ends.get(where), metadata)
 
         return {name: [lag(name, where) for where in partitions] for name, partitions in asked.items()}
+
+    def _listed(self) -> list[str]:
+        doing = "asking Kafka for its groups"
+        listed = answered(self._client.list_consumer_groups(request_timeout=TIMEOUT_S), doing)
+        for error in listed.errors:
+            raise client_failure(error, doing) from KafkaException(error)
+        return sorted(group.group_id for group in listed.valid)
 
     def _descriptions(self, names: Sequence[str]) -> dict[str, Any]:
         futures = self._client.describe_consumer_groups(list(names), request_timeout=TIMEOUT_S)

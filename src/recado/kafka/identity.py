@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, TopicDescription
 
 from recado.kafka.quiet import Seldom, quiet_logger
 
-__all__ = ["TopicIds", "stamped", "unstamped"]
+__all__ = ["TopicIds", "id_of", "stamped", "unstamped"]
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ class TopicIds:
         silent = False
         for topic, future in self._ask(wanted).items():
             try:
-                found[topic] = _id(future.result(max(0.0, deadline - time.monotonic())))
+                found[topic] = id_of(future.result(max(0.0, deadline - time.monotonic())))
             except (KafkaException, TimeoutError) as error:
                 if isinstance(error, KafkaException) and error.args[0].code() in _TOLD:
                     found[topic] = ""
@@ -127,7 +127,7 @@ class TopicIds:
             self._heard_at = time.monotonic()
         for topic, future in asked.items():
             if future.exception() is None:  # deleted, or nobody answers: the next question tells
-                found = _id(future.result())
+                found = id_of(future.result())
                 if found and self.of(topic) not in ("", found):
                     changed[topic] = found
                 elif found and topic in self._known:
@@ -154,6 +154,7 @@ def unstamped(metadata: str) -> tuple[str, str]:
     return (head.removeprefix(MARK), rest) if separator and head.startswith(MARK) else ("", metadata)
 
 
-def _id(description: TopicDescription) -> str:
+def id_of(description: TopicDescription) -> str:
+    """A topic's id; empty where the broker has none."""
     found = str(description.topic_id)
     return "" if found == NONE else found

@@ -1,0 +1,86 @@
+"""Copies of a group's records: what waits in its retry topics and on the way there, and its dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from recado.kafka.abstract import Message
+from recado.kafka.scan import Range
+from recado.outcomes.delay import opened
+from recado.outcomes.group_topics import dead_letter_topic, retry_topic
+from recado.outcomes.history import Failure, history_of
+from recado.outcomes.letter import letter_of
+from recado.record import TopicPartition
+from recado.tracking.look import Look, Progress
+
+__all__ = ["Copy", "dead", "delayed", "waiting"]
+
+
+class Copy(NamedTuple):
+    """A copy, where it lies, and the record that it is one of."""
+
+    at: TopicPartition
+    offset: int
+    #: Where the record stood first.
+    partition: int
+    first: int
+    attempts: int
+    failures: tuple[Failure, ...]
+    #: When its next attempt is due, in milliseconds since the epoch; 0 where it is not waiting for a time.
+    due_ms: int
+
+
+def waiting(look: Look, group: str, topic: str, number: int | None, progress: Progress | None = None) -> Iterator[Copy]:
+    """What is not done in the retry topic; with ``number`` only of that partition of the topic."""
+    partitions = _those_of(look, retry_topic(group, topic), number)
+    ranges = look.waiting(group, partitions)
+    for message in look.read(ranges, progress):
+        where = TopicPartition(message.topic(), message.partition())
+        if not look.reached(group, where).covers(message.offset()):
+            yield from _copy(message, group, topic)
+
+
+def delayed(look: Look, group: str, topic: str, progress: Progress | None = None) -> Iterator[Copy]:
+    """What is on its way into the retry topic."""
+    target = retry_topic(group, topic)
+    if look.counts.get(target) is None:
+        return
+    for message in look.read(look.delayed(), progress):
+        ticket = opened(message.headers())
+        if ticket is not None and ticket.topic == target:
+            yield from _copy(message, group, topic)
+
+
+def dead(
+    look: Look, group: str, topic: str, number: int | None, since_ms: int = 0, progress: Progress | None = None
+) -> Iterator[Copy]:
+    """The dead letters of a topic (of one partition of it) that were written at ``since_ms`` or later."""
+    partitions = _those_of(look, dead_letter_topic(group, topic), number)
+    ends = look.admin.ends(partitions)
+    firsts = look.admin.since(partitions, since_ms) if since_ms else look.admin.begins(partitions)
+    ranges: Mapping[TopicPartition, Range] = {where: Range(firsts.get(where, 0), end) for where, end in ends.items()}
+    for message in look.read(ranges, progress):
+        if history_of(message) is not None:
+            yield from _copy(message, group, topic)
+            continue
+        letter = letter_of(message)  # of another family, or another program
+        if letter.source_topic == topic and letter.group in ("", group) and letter.source_offset >= 0:
+            where = TopicPartition(letter.topic, letter.partition)
+            yield Copy(
+                where, letter.offset, letter.source_partition, letter.source_offset, letter.attempts, letter.failures, 0
+            )
+
+
+def _those_of(look: Look, topic: str, number: int | None) -> list[TopicPartition]:
+    """A group topic's partitions; with ``number`` only the one that takes what comes of that partition."""
+    partitions = look.partitions(topic)
+    return partitions if number is None or not partitions else [partitions[number % len(partitions)]]
+
+
+def _copy(message: Message, group: str, topic: str) -> Iterator[Copy]:
+    history = history_of(message)
+    if history is not None and (history.group, history.topic) == (group, topic):
+        where = TopicPartition(message.topic(), message.partition())
+        place = (history.partition, history.offset)
+        yield Copy(where, message.offset(), *place, history.attempts, history.failures, history.due_ms)

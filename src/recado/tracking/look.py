@@ -1,0 +1,116 @@
+"""One look at a cluster: its topics, and how far a group is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from recado.kafka.abstract import Message
+from recado.kafka.admin import Admin
+from recado.kafka.groups import Group, GroupLag, Groups, Member
+from recado.kafka.identity import unstamped
+from recado.kafka.scan import Range, Scan
+from recado.outcomes.delay import GROUP as DELAY_GROUP
+from recado.outcomes.delay import is_delay_topic
+from recado.outcomes.offset_map import DoneMap, decode
+from recado.record import TopicPartition
+from recado.settings import Settings
+
+__all__ = ["Look", "Progress", "Reached"]
+
+#: Told now and then how many records were read of how many.
+Progress = Callable[[int, int], None]
+
+
+class Reached(NamedTuple):
+    """How far a group is in one partition: what it has committed, and what is done beyond that."""
+
+    committed: int | None
+    done: DoneMap | None = None
+
+    def covers(self, offset: int) -> bool:
+        """Whether a record needs no handling (any more) where it stands."""
+        if self.committed is None:
+            return False
+        return offset < self.committed or (self.done is not None and offset in self.done)
+
+
+class Look:
+    """What was there at one moment, asked when it is first wanted. Not thread-safe; blocks; raises RecadoError."""
+
+    def __init__(self, settings: Settings, *, admin: Admin | None = None) -> None:
+        self.settings = settings
+        self.admin = admin or Admin(settings)
+        self.groups = Groups(self.admin)
+        #: Every topic with its partition count.
+        self.counts: Mapping[str, int] = self.admin.topic_partitions()
+        self._ids: dict[str, str] = {}
+        self._lags: dict[str, dict[TopicPartition, GroupLag]] = {}
+        self._members: dict[str, tuple[Member, ...]] = {}
+
+    def partitions(self, topic: str) -> list[TopicPartition]:
+        """The partitions of a topic; none where it is not there."""
+        return [TopicPartition(topic, number) for number in range(self.counts.get(topic, 0))]
+
+    def delay_partitions(self) -> list[TopicPartition]:
+        """Those in which records wait for their time."""
+        return [where for topic in sorted(self.counts) if is_delay_topic(topic) for where in self.partitions(topic)]
+
+    def lags(self, group: str) -> dict[TopicPartition, GroupLag]:
+        """How far a group is in each partition that it committed."""
+        if group not in self._lags:
+            found = self.groups.lags([Group(group, "", ())])[group]
+            self._lags[group] = {TopicPartition(lag.topic, lag.partition): lag for lag in found}
+        return self._lags[group]
+
+    def note(self, lags: Mapping[str, Iterable[GroupLag]]) -> None:
+        """Take over what was asked already."""
+        for group, found in lags.items():
+            self._lags[group] = {TopicPartition(lag.topic, lag.partition): lag for lag in found}
+
+    def members(self, group: str) -> tuple[Member, ...]:
+        """Who is in a group now."""
+        if group not in self._members:
+            self._members[group] = self.groups.describe([group])[group].members
+        return self._members[group]
+
+    def reached(self, group: str, where: TopicPartition) -> Reached:
+        """How far a group is in a partition; what it has committed in an earlier topic of the name does not count."""
+        lag = self.lags(group).get(where)
+        if lag is None or lag.committed is None:
+            return Reached(None)
+        topic_id, text = unstamped(lag.metadata)
+        if topic_id and topic_id != self._id(where.topic, topic_id):
+            return Reached(None)
+        return Reached(lag.committed, decode(lag.committed, text))
+
+    def waiting(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Range]:
+        """What a group has not committed in these partitions."""
+        wanted = list(partitions)
+        begins, ends = self.admin.begins(wanted), self.admin.ends(wanted)
+        return {
+            where: Range(max(begins.get(where, 0), self.reached(group, where).committed or 0), ends[where])
+            for where in wanted
+            if where in ends
+        }
+
+    def delayed(self) -> dict[TopicPartition, Range]:
+        """What waits for its time."""
+        return self.waiting(DELAY_GROUP, self.delay_partitions())
+
+    def read(self, ranges: Mapping[TopicPartition, Range], progress: Progress | None = None) -> Iterator[Message]:
+        """The records in these ranges."""
+        total, read = sum(max(0, span.end - span.first) for span in ranges.values()), 0
+        if not total:
+            return
+        with Scan(self.settings) as scan:
+            for batch in scan.read(ranges):
+                yield from batch
+                read += len(batch)
+                if progress is not None:
+                    progress(read, total)
+
+    def _id(self, topic: str, otherwise: str) -> str:
+        if topic not in self._ids:
+            self._ids[topic] = self.admin.topic_ids([topic]).get(topic, otherwise)
+        return self._ids[topic]

@@ -1,0 +1,178 @@
+"""Where a record is now: in its topic, and how far each group is with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from recado.clock import wall_clock_ms
+from recado.kafka.abstract import Message
+from recado.kafka.scan import Range
+from recado.outcomes.delay import opened
+from recado.outcomes.group_topics import is_group_topic
+from recado.outcomes.history import Failure
+from recado.record import TopicPartition
+from recado.tracking import copies
+from recado.tracking.copies import Copy
+from recado.tracking.find import find, id_of, time_of
+from recado.tracking.look import Look, Progress
+
+__all__ = ["FINAL", "GroupState", "Whereabouts", "at_offset", "by_id"]
+
+#: Every state, the one that a person should hear of first in front: what a record is where groups differ.
+STATES = ("dead", "retrying", "in progress", "delivered", "discarded", "done")
+
+#: States that nothing follows by itself.
+FINAL = ("dead", "discarded", "done", "expired", "unknown")
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False):
+    """A failed attempt: when, in milliseconds since the epoch, and why in one line."""
+
+    at: int
+    error: str
+
+
+class GroupState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one group is with a record."""
+
+    group: str
+    state: str
+    #: The newest failed attempts, oldest first; what is done long ago tells of none.
+    attempts: list[Attempt] = []
+    #: When the next one is due, in milliseconds since the epoch.
+    next_attempt_at: int | None = None
+    #: Where its dead letter is, as topic/partition/offset.
+    dead_letter: str | None = None
+
+
+class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a record is. ``timestamp`` and ``deliver_at`` are milliseconds since the epoch; None: it has none (yet)."""
+
+    id: str
+    topic: str
+    partition: int | None = None
+    offset: int | None = None
+    timestamp: int | None = None
+    state: str
+    #: When it is to land in its topic, while it waits for that.
+    deliver_at: int | None = None
+    groups: list[GroupState] = []
+
+
+def by_id(
+    look: Look,
+    topic: str,
+    id_: str,
+    *,
+    since_ms: int | None = None,
+    groups: Iterable[str] | None = None,
+    progress: Progress | None = None,
+) -> Whereabouts:
+    """Where the record with an id is. ``since_ms`` is needed where the id tells no time, and may widen the search.
+
+    ``groups`` limits the answer to these. Raises RecadoError.
+    """
+    moment_ms = since_ms if since_ms is not None else time_of(id_) or 0
+    message = find(look, topic, id_, moment_ms, progress)
+    if message is not None:
+        return _of(look, message, id_, groups, moment_ms)
+    for waiting in look.read(look.delayed(), progress):
+        ticket = opened(waiting.headers())
+        if ticket is not None and ticket.topic == topic and id_of(waiting) == id_:
+            return Whereabouts(id=id_, topic=topic, state="accepted", deliver_at=ticket.due_ms)
+    return Whereabouts(id=id_, topic=topic, state="expired" if _is_gone(look, topic, moment_ms) else "unknown")
+
+
+def at_offset(
+    look: Look,
+    where: TopicPartition,
+    offset: int,
+    *,
+    groups: Iterable[str] | None = None,
+    progress: Progress | None = None,
+) -> Whereabouts:
+    """Where the record is that stood first at this offset. Raises RecadoError."""
+    place = f"{where.topic}/{where.partition}/{offset}"
+    begin, end = look.admin.begins([where]).get(where, 0), look.admin.ends([where]).get(where, 0)
+    if begin <= offset < end:
+        for message in look.read({where: Range(offset, offset + 1)}, progress):
+            return _of(look, message, id_of(message), groups, None)
+    state = "expired" if offset < begin else "unknown"
+    return Whereabouts(id=place, topic=where.topic, partition=where.partition, offset=offset, state=state)
+
+
+def _of(look: Look, message: Message, id_: str, groups: Iterable[str] | None, moment_ms: int | None) -> Whereabouts:
+    where, offset = TopicPartition(message.topic(), message.partition()), message.offset()
+    kind, timestamp_ms = message.timestamp()
+    known = time_of(id_) or moment_ms or (timestamp_ms if kind else 0)
+    since_ms = min(known, timestamp_ms) if kind else known
+    found = (
+        []
+        if is_group_topic(where.topic)
+        else [_with(look, group, where, offset, since_ms) for group in _groups(look, where, groups)]
+    )
+    states = {one.state for one in found}
+    return Whereabouts(
+        id=id_,
+        topic=where.topic,
+        partition=where.partition,
+        offset=offset,
+        timestamp=timestamp_ms if kind else None,
+        state=next((state for state in STATES if state in states), "delivered"),
+        groups=found,
+    )
+
+
+def _groups(look: Look, where: TopicPartition, wanted: Iterable[str] | None) -> list[str]:
+    """The groups that have committed in this partition, or hold it now."""
+    if wanted is not None:
+        return sorted(wanted)
+    described = list(look.groups.describe(look.groups.names()).values())
+    lags = look.groups.lags(described)
+    look.note(lags)
+    return [name for name, found in sorted(lags.items()) if any((lag.topic, lag.partition) == where for lag in found)]
+
+
+def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: int) -> GroupState:
+    reached = look.reached(group, where)
+    if not reached.covers(offset):
+        below = reached.committed is not None and (
+            offset == reached.committed or (reached.done is not None and offset < reached.done.top)
+        )
+        held = below and any(where in member.partitions for member in look.members(group))
+        return GroupState(group=group, state="in progress" if held else "delivered")
+    letter = _last(copies.dead(look, group, where.topic, where.partition, min(since_ms, wall_clock_ms())), offset)
+    back = _last(copies.waiting(look, group, where.topic, where.partition), offset) or _last(
+        (copy for copy in copies.delayed(look, group, where.topic) if copy.partition == where.partition), offset
+    )
+    if back is not None:
+        return GroupState(
+            group=group, state="retrying", attempts=_told(back.failures), next_attempt_at=back.due_ms or None
+        )
+    if letter is not None:
+        place = f"{letter.at.topic}/{letter.at.partition}/{letter.offset}"
+        return GroupState(group=group, state="dead", attempts=_told(letter.failures), dead_letter=place)
+    return GroupState(group=group, state="done")
+
+
+def _last(found: Iterable[Copy], first: int) -> Copy | None:
+    last = None
+    for copy in found:
+        if copy.first == first:
+            last = copy
+    return last
+
+
+def _told(failures: Iterable[Failure]) -> list[Attempt]:
+    return [Attempt(failure.at_ms, failure.error) for failure in failures]
+
+
+def _is_gone(look: Look, topic: str, moment_ms: int) -> bool:
+    """Whether a record of that time may have been deleted: nothing as old is kept where something was."""
+    partitions = look.partitions(topic)
+    begins = look.admin.begins(partitions)
+    deleted = [where for where, begin in begins.items() if begin > 0]
+    firsts = look.admin.since(deleted, moment_ms) if deleted else {}
+    return any(firsts.get(where) == begins[where] for where in deleted)

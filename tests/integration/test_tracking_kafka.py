@@ -1,0 +1,168 @@
+"""`recado where` and `recado verify` on a real Kafka: every place where a record can be."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from uuid_utils import uuid7
+
+from recado.kafka.admin import Admin
+from recado.outcomes.delay import delay
+from recado.record import HEADER_ID, Outgoing
+from recado.settings import Settings
+from tests.command import Ran, recado
+from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
+from tests.programs import eventually
+
+#: What becomes of a record is its value.
+HANDLER = """
+from recado import Backoff, Reject, Retry
+@worker.handler(concurrency=4, retry=Backoff(first_s=60, jitter=0))
+def handle(record: Record) -> None:
+    if record.text() == "rejected":
+        raise Reject("no good")
+    if record.text() == "retried":
+        raise Retry(delay_s=90)
+    if record.text() == "slow":
+        time.sleep(30)
+"""
+
+
+def send(bootstrap: str, topic: str, value: str, *, partition: int = 0, id_: str = "", key: str = "k") -> str:
+    """Send one record as a gateway does; returns its id."""
+    id_ = id_ or str(uuid7())
+    producer = Producer({"bootstrap.servers": bootstrap})
+    producer.produce(topic, value, key, partition, headers=[(HEADER_ID, id_.encode())])
+    assert producer.flush(30) == 0
+    return id_
+
+
+def commit(bootstrap: str, group: str, topic: str, offset: int, metadata: str = "") -> None:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(topic, 0, offset, metadata)], asynchronous=False)
+    consumer.close()
+
+
+class Asking:
+    """The commands, for one cluster and folder."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self.of = ["--bootstrap-servers", bootstrap]
+        self.topic = topic
+
+    def where(self, message: str, *more: str) -> dict:
+        ran = recado("where", message, "--topic", self.topic, "--json", *more, *self.of)
+        assert ran.out, ran.err
+        return json.loads(ran.out)
+
+    def verify(self, group: str, *more: str) -> tuple[int, dict]:
+        ran = recado("verify", "--group", group, "--json", *more, *self.of)
+        assert ran.out, ran.err
+        return ran.code, json.loads(ran.out)
+
+    def plainly(self, *words: str) -> Ran:
+        return recado(*words, *self.of)
+
+
+def test_where_a_record_is_at_every_moment_of_its_life(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    ask, group = Asking(scene.bootstrap, name), scene.group
+    first = send(scene.bootstrap, name, "fine")
+    found = ask.where(first)
+    assert (found["state"], found["groups"], found["partition"], found["offset"]) == ("delivered", [], 0, 0)
+    ids = {value: send(scene.bootstrap, name, value, key=value) for value in ("rejected", "retried", "slow", "last")}
+    with scene.worker(HANDLER, name) as program:
+        state = lambda id_: ask.where(id_, "--group", group)["state"]  # noqa: E731
+        eventually(lambda: state(ids["last"]) == "done", why=lambda: program.log)
+        assert state(first) == "done"
+        eventually(lambda: state(ids["slow"]) == "in progress", why=lambda: program.log)
+        eventually(lambda: state(ids["rejected"]) == "dead", why=lambda: program.log)
+        eventually(lambda: state(ids["retried"]) == "retrying", why=lambda: program.log)
+        dead = ask.where(ids["rejected"])["groups"][0]
+        assert (dead["group"], dead["dead_letter"]) == (group, f"dlq.{group}.{name}/0/0")
+        assert dead["attempts"][0]["error"] == "Reject: no good"
+        waits = ask.where(ids["retried"])
+        assert (waits["id"], waits["state"]) == (ids["retried"], "retrying")
+        assert 60_000 < waits["groups"][0]["next_attempt_at"] - time.time() * 1000 < 91_000
+        assert ask.where(f"{name}/0/1")["groups"] == ask.where(ids["rejected"])["groups"]
+        code, books = ask.verify(group)
+        total = {k: v for k, v in books["total"].items() if v}
+        assert (code, total) == (0, {"accepted": 5, "done": 2, "retrying": 1, "dead": 1, "not_handled": 1})
+        text = ask.plainly("where", ids["retried"], "--topic", name)
+        assert "next attempt" in text.out
+        assert "it balances" in ask.plainly("verify", "--group", group).err
+        program.process.kill()
+    eventually(lambda: ask.where(ids["slow"])["state"] == "delivered")  # when its session is over
+
+
+def test_what_is_on_its_way_gone_or_never_was(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    ask = Asking(scene.bootstrap, name)
+    assert ask.where(str(uuid7()))["state"] == "unknown"
+    assert ask.plainly("where", str(uuid7()), "--topic", name).code == 1
+    own = send(scene.bootstrap, name, "x", id_="order-4711")
+    ran = ask.plainly("where", own, "--topic", name)
+    assert (ran.code, "--since" in ran.err) == (2, True)
+    assert ask.where(own, "--since", "10m")["offset"] == 0
+    later, now_ms = str(uuid7()), int(time.time() * 1000)
+    record = Outgoing(name, b"later", later, b"k", [(HEADER_ID, later.encode())], 0)
+    waiting = delay(record, due_ms=now_ms + 3_600_000, now_ms=now_ms)
+    Admin(Settings(bootstrap_servers=scene.bootstrap)).create_topic(waiting.topic, partitions=3)
+    producer = Producer({"bootstrap.servers": scene.bootstrap})
+    producer.produce(waiting.topic, waiting.value, waiting.key, headers=list(waiting.headers))
+    assert producer.flush(30) == 0
+    found = ask.where(later)
+    assert (found["state"], found["deliver_at"], "offset" in found and found["offset"]) == (
+        "accepted", now_ms + 3_600_000, None,
+    )  # fmt: skip
+    old = send(scene.bootstrap, name, "old")
+    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
+    admin.delete_records([TopicPartition(name, 0, 2)])[TopicPartition(name, 0, 2)].result(20)
+    assert ask.where(old)["state"] == "expired"
+    assert ask.where(f"{name}/0/1")["state"] == "expired"
+    assert ask.where(f"{name}/0/99")["state"] == "unknown"
+
+
+def test_what_does_not_balance_is_named_record_by_record(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("recado.tracking.verify.AGAIN_S", 0.1)
+    name = topic(partitions=1)
+    ask, group = Asking(scene.bootstrap, name), scene.group
+    scene.send(name, 10, partition=0)
+    ran = ask.plainly("verify", "--group", group)
+    assert (ran.code, "has committed nothing yet" in ran.err) == (1, True)
+    commit(scene.bootstrap, group, name, 4)
+    code, books = ask.verify(group)
+    assert (code, books["balanced"], books["total"]["not_handled"]) == (0, True, 6)
+    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
+    admin.delete_records([TopicPartition(name, 0, 6)])[TopicPartition(name, 0, 6)].result(20)
+    code, books = ask.verify(group)
+    [problem] = books["entries"][0]["problems"]
+    assert (code, problem["kind"], problem["offsets"]) == (1, "expired", [4, 5])
+    commit(scene.bootstrap, group, name, 12)
+    ran = ask.plainly("verify", "--group", group)
+    assert ran.code == 1
+    assert f"{name}/0: 2 committed, but the partition has no such records" in ran.err
+    assert "DOES NOT BALANCE" in ran.err
+
+
+def test_transaction_markers_count_only_where_nobody_reads(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    ask, group = Asking(scene.bootstrap, name), scene.group
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": name})
+    producer.init_transactions(30)
+    for _ in range(3):
+        producer.begin_transaction()
+        producer.produce(name, b"x", partition=0)
+        producer.commit_transaction(30)
+    commit(scene.bootstrap, group, name, 6)
+    assert ask.verify(group)[1]["total"]["accepted"] == 6
+    assert ask.verify(group, "--read")[1]["total"] == {
+        "accepted": 3, "done": 3, "retrying": 0, "dead": 0, "discarded": 0, "not_handled": 0, "again": 0,
+    }  # fmt: skip
