@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from uuid_utils import uuid7
 
+from recado import create_app
 from recado.kafka.admin import Admin
 from recado.outcomes.delay import delay
 from recado.record import HEADER_ID, Outgoing
@@ -166,3 +167,35 @@ def test_transaction_markers_count_only_where_nobody_reads(scene, topic, tmp_pat
     assert ask.verify(group, "--read")[1]["total"] == {
         "accepted": 3, "done": 3, "retrying": 0, "dead": 0, "discarded": 0, "not_handled": 0, "again": 0,
     }  # fmt: skip
+
+
+def test_the_gateway_tells_where_a_message_is(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    app = create_app(Settings(bootstrap_servers=scene.bootstrap, data_dir=tmp_path))
+    http = app.test_client()
+    sent = http.post("/send", json={"message": "x", "topic": name})
+    assert sent.status_code == 200
+    found = http.get(f"/messages/{name}/{sent.json['id']}")
+    assert (found.status_code, found.json["state"], found.json["offset"]) == (200, "delivered", 0)
+    commit(scene.bootstrap, scene.group, name, 1)
+    found = http.get(f"/messages/{name}/0/0?group={scene.group}").json
+    assert (found["id"], found["state"]) == (sent.json["id"], "done")
+    assert found["groups"] == [
+        {"group": scene.group, "state": "done", "attempts": [], "next_attempt_at": None, "dead_letter": None}
+    ]
+    later = http.post("/send", json={"message": "x", "topic": name, "delay": "1h"})
+    assert later.status_code == 202
+    found = http.get(later.headers["Location"])
+    assert (found.status_code, found.json["state"]) == (200, "accepted")
+    assert http.get(f"/messages/{name}/{uuid7()}").status_code == 404
+    for path, status, code in (
+        (f"/messages/{name}/order-1", 422, "invalid-field"),
+        (f"/messages/{name}/0/0?since=10", 422, "invalid-field"),
+        (f"/messages/{name}/{uuid7()}?sinse=10", 422, "invalid-field"),
+        (f"/messages/none-{name}/0/0", 404, "unknown-topic"),
+    ):
+        answer = http.get(path)
+        assert (answer.status_code, answer.json["code"]) == (status, code), path
+    for place in (f"{10**30}/0", f"0/{10**30}", "7/0"):
+        assert http.get(f"/messages/{name}/{place}").json["state"] == "unknown"

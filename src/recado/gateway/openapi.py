@@ -51,6 +51,8 @@ def description(topic: str, prefix: str) -> dict[str, Any]:
             "/send": {"post": _send(topic)},
             "/send/{topic}": {"post": _send_raw(topic)},
             "/flush": {"post": _flush()},
+            "/messages/{topic}/{id}": {"get": _message(topic)},
+            "/messages/{topic}/{partition}/{offset}": {"get": _message_at(topic)},
             "/health/live": {"get": _get("live", "Is the process alive?", "Alive.")},
             "/health/ready": {"get": _ready()},
             "/metrics": {"get": _get("metrics", "Prometheus metrics", "The metrics.", "text/plain")},
@@ -133,6 +135,48 @@ def _flush() -> dict[str, Any]:
     }
 
 
+def _message(topic: str) -> dict[str, Any]:
+    since = "Where the id is no UUIDv7: when it was sent at the earliest, in ms since 1970 or ISO 8601 with an offset."
+    return {
+        "operationId": "message",
+        "summary": "Where is the message with this id?",
+        "parameters": [
+            {"name": "topic", "in": "path", "required": True, "schema": TOPIC, "example": topic},
+            {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
+            {"name": "since", "in": "query", "schema": TEXT, "description": since},
+            _GROUP,
+        ],
+        "responses": _whereabouts(),
+    }
+
+
+def _message_at(topic: str) -> dict[str, Any]:
+    return {
+        "operationId": "messageAt",
+        "summary": "Where is the message that stood first at this offset?",
+        "parameters": [
+            {"name": "topic", "in": "path", "required": True, "schema": TOPIC, "example": topic},
+            {"name": "partition", "in": "path", "required": True, "schema": COUNT},
+            {"name": "offset", "in": "path", "required": True, "schema": COUNT},
+            _GROUP,
+        ],
+        "responses": _whereabouts(),
+    }
+
+
+def _whereabouts() -> dict[str, Any]:
+    unknown = _content("Nobody knows it (`state` is `unknown`), or there is no such topic.", _ref("Whereabouts"))
+    unknown["content"] |= _problem("")["content"]
+    return {
+        "200": _content("Where it is, and how far each group is with it.", _ref("Whereabouts")),
+        "404": unknown,
+        "422": _problem(_MEANINGS["422"]),
+        "429": _problem("Other searches are under way; ask again soon."),
+        "503": _problem("Kafka is unreachable, and it is not in this gateway's spool."),
+        "504": _problem("The search took too long; the detail says how to narrow it."),
+    }
+
+
 def _ready() -> dict[str, Any]:
     return {
         "operationId": "ready",
@@ -209,3 +253,4 @@ _PREFER = _header(
 _KEY = _header("Idempotency-Key", "The same answer again for 24 h, one record in Kafka. It becomes the record's id.")
 _ENCODING = _header("Content-Encoding", "`gzip` or `zstd`.")
 _TRACE = _header("traceparent", "W3C trace context; goes on into the records' headers.")
+_GROUP = {"name": "group", "in": "query", "schema": TEXT, "description": "Only how far this group is."}

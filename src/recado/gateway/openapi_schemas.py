@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from recado.tracking.where import STATES
+
 __all__ = ["COUNT", "DELAY", "DELIVER_AT", "ID", "TEXT", "TOPIC", "schemas"]
 
 ID = {"type": "string", "pattern": "^[\\x21-\\x7e]{1,200}$", "description": "Default: a new UUIDv7."}
@@ -47,6 +49,17 @@ def schemas(topic: str) -> dict[str, Any]:
         "Flushed": _object(
             ["status", "delivered", "pending"], status={"const": "flushed"}, delivered=COUNT, pending=COUNT
         ),
+        "Whereabouts": _object(
+            ["id", "topic", "state", "groups"],
+            id=TEXT,
+            topic=TEXT,
+            partition=_optional(COUNT),
+            offset=_optional(COUNT),
+            timestamp={"type": ["integer", "null"]},
+            state={"enum": [*STATES, "accepted", "expired", "unknown"]},
+            deliver_at=_optional(COUNT),
+            groups={"type": "array", "items": _with_group()},
+        ),
         "Ready": _object(["status", "reasons"], status=TEXT, reasons={"type": "array", "items": {"type": "object"}}),
         "Problem": _object(
             ["title", "status", "detail", "code"],
@@ -60,6 +73,19 @@ def schemas(topic: str) -> dict[str, Any]:
             index=COUNT,
         ),
     }
+
+
+def _with_group() -> dict[str, Any]:
+    """How far one group is with a message."""
+    attempt = _object(["at", "error"], at=COUNT, error=TEXT)
+    return _object(
+        ["group", "state", "attempts"],
+        group=TEXT,
+        state={"enum": list(STATES)},
+        attempts={"type": "array", "items": attempt},
+        next_attempt_at=_optional(COUNT),
+        dead_letter=_optional(TEXT),
+    )
 
 
 def _fates() -> dict[str, Any]:

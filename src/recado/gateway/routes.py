@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flask import Blueprint, Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,6 +16,7 @@ from recado.gateway.budget import RECORD_BYTES
 from recado.gateway.docs_page import docs_page
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import Gateway, flush_answer
+from recado.gateway.messages import Messages
 from recado.gateway.openapi import openapi
 from recado.gateway.problem import Problem
 from recado.gateway.reader import Reader
@@ -33,6 +34,7 @@ CHUNK_BYTES = 65_536
 def make_blueprint(gateway: Gateway) -> Blueprint:
     """Build the routes around a gateway. Register it once per app, under any ``url_prefix``."""
     routes = Blueprint("recado", __name__)
+    messages = Messages(gateway.settings)
 
     @routes.record_once
     def _remember(state: object) -> None:
@@ -50,6 +52,14 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     @routes.post("/flush")
     def flush() -> Response:
         return _counted("flush", _flush(gateway))
+
+    @routes.get("/messages/<topic>/<id>")
+    def message(topic: str, id: str) -> Response:  # noqa: A002 - as the description calls it
+        return _counted("message", _asked(lambda query: messages.by_id(topic, id, query)))
+
+    @routes.get("/messages/<topic>/<int:partition>/<int:offset>")
+    def message_at(topic: str, partition: int, offset: int) -> Response:
+        return _counted("message", _asked(lambda query: messages.at_offset(topic, partition, offset, query)))
 
     @routes.get("/health/live")
     def live() -> Response:
@@ -113,6 +123,13 @@ def _send(gateway: Gateway, topic: str | None) -> Answer:
             base = _prefix("/send" if topic is None else f"/send/{topic}")
             metrics.GATEWAY_SECONDS.observe(submission.records[0].topic, time.monotonic() - started)
             return answer(delivery, submission.shape, kept, base=base)
+    except RecadoError as error:
+        return problem_answer(Problem.of(error))
+
+
+def _asked(ask: Callable[[str], Answer]) -> Answer:
+    try:
+        return ask(request.query_string.decode("latin-1"))
     except RecadoError as error:
         return problem_answer(Problem.of(error))
 

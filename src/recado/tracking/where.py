@@ -18,7 +18,7 @@ from recado.tracking.copies import Copy
 from recado.tracking.find import find, id_of, time_of
 from recado.tracking.look import Look, Progress
 
-__all__ = ["FINAL", "GroupState", "Whereabouts", "at_offset", "by_id"]
+__all__ = ["FINAL", "STATES", "GroupState", "Whereabouts", "at_offset", "by_id"]
 
 #: Every state, the one that a person should hear of first in front: what a record is where groups differ.
 STATES = ("dead", "retrying", "in progress", "delivered", "discarded", "done")
@@ -95,12 +95,14 @@ def at_offset(
 ) -> Whereabouts:
     """Where the record is that stood first at this offset. Raises RecadoError."""
     place = f"{where.topic}/{where.partition}/{offset}"
+    unknown = Whereabouts(id=place, topic=where.topic, partition=where.partition, offset=offset, state="unknown")
+    if where not in look.partitions(where.topic):
+        return unknown
     begin, end = look.admin.begins([where]).get(where, 0), look.admin.ends([where]).get(where, 0)
     if begin <= offset < end:
         for message in look.read({where: Range(offset, offset + 1)}, progress):
             return _of(look, message, id_of(message), groups, None)
-    state = "expired" if offset < begin else "unknown"
-    return Whereabouts(id=place, topic=where.topic, partition=where.partition, offset=offset, state=state)
+    return msgspec.structs.replace(unknown, state="expired") if offset < begin else unknown
 
 
 def _of(look: Look, message: Message, id_: str, groups: Iterable[str] | None, moment_ms: int | None) -> Whereabouts:

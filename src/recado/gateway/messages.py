@@ -1,0 +1,128 @@
+"""Where a message is, over HTTP: read from Kafka, and from this gateway's spool."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from recado.errors import KafkaUnreachable, RecadoError, UnknownTopic
+from recado.gateway.answer import Answer
+from recado.gateway.moment import checked_moment
+from recado.gateway.parse import parse_query
+from recado.gateway.problem import Problem, invalid
+from recado.gateway.spool.folder import Folder
+from recado.gateway.spool.inventory import find as find_in_spool
+from recado.record import TopicPartition
+from recado.settings import Settings, is_topic_name
+from recado.tracking.find import time_of
+from recado.tracking.look import Look
+from recado.tracking.where import Whereabouts, at_offset, by_id
+
+__all__ = ["Messages"]
+
+#: Searches that may go on at once: each has connections and memory of its own.
+AT_ONCE = 4
+
+#: How long a search waits for its turn, and may take, in seconds.
+TURN_S = 2.0
+SEARCH_S = 10.0
+
+#: Query parameters.
+PARAMETERS = frozenset({"since", "group"})
+
+_JSON = [(b"content-type", b"application/json")]
+
+
+class Messages:
+    """Answers where one message is. Thread-safe; blocks for some seconds at most."""
+
+    def __init__(self, settings: Settings, *, look: Callable[[Settings], Look] = Look) -> None:
+        self._settings = settings
+        self._look = look
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
+
+    def by_id(self, topic: str, id_: str, query: str) -> Answer:
+        """Where the message with an id is. Raises Problem and other RecadoErrors."""
+        given = _parsed(query)
+        if not is_topic_name(topic):
+            raise invalid("topic", f"{topic[:60]!r} is no topic name.")
+        since_ms = checked_moment("since", _moment(given["since"])) if "since" in given else None
+        if since_ms is None and time_of(id_) is None:
+            detail = f"{id_[:60]!r} is no UUIDv7, so nothing tells when it was sent: add ?since=, or ask by its place."
+            raise invalid("since", detail)
+        try:
+            found = self._asked(
+                lambda look, progress: by_id(
+                    look, topic, id_, since_ms=since_ms, groups=_groups(given), progress=progress
+                ),
+                topic,
+            )
+        except (KafkaUnreachable, UnknownTopic):
+            if (spooled := self._spooled(topic, id_)) is None:
+                raise
+            found = spooled
+        if found.state in ("unknown", "expired"):
+            found = self._spooled(topic, id_) or found
+        return _told(found)
+
+    def at_offset(self, topic: str, partition: int, offset: int, query: str) -> Answer:
+        """Where the message is that stood first at an offset. Raises Problem and other RecadoErrors."""
+        given = _parsed(query)
+        if not is_topic_name(topic):
+            raise invalid("topic", f"{topic[:60]!r} is no topic name.")
+        if "since" in given:
+            raise invalid("since", "a place needs no time.")
+        where = TopicPartition(topic, partition)
+        return _told(
+            self._asked(
+                lambda look, progress: at_offset(look, where, offset, groups=_groups(given), progress=progress), topic
+            )
+        )
+
+    def _asked(self, ask: Callable[[Look, Callable[[int, int], None]], Whereabouts], topic: str) -> Whereabouts:
+        if not self._turns.acquire(timeout=TURN_S):
+            raise Problem(429, "backpressure", "Too much in flight", "Other searches are under way; ask again soon.")
+        try:
+            deadline = time.monotonic() + SEARCH_S
+            look = self._look(self._settings)
+            if topic not in look.counts:
+                raise UnknownTopic(f"topic {topic} does not exist.")
+
+            def progress(read: int, total: int) -> None:
+                if time.monotonic() > deadline:
+                    detail = f"{read:,} of {total:,} records were read in {SEARCH_S:.0f} s: narrow it with ?since= or "
+                    detail += "?group=, ask by the message's place, or use `recado where`."
+                    raise Problem(504, "search-too-long", "The search took too long", detail)
+
+            return ask(look, progress)
+        finally:
+            self._turns.release()
+
+    def _spooled(self, topic: str, id_: str) -> Whereabouts | None:
+        """What waits on this machine's disk, or None."""
+        try:
+            spooled = find_in_spool(Folder(self._settings.data_dir / "spool"), id_)
+        except RecadoError:
+            return None
+        if any(found.row.record.topic == topic for found in spooled):
+            return Whereabouts(id=id_, topic=topic, state="accepted")
+        return None
+
+
+def _parsed(query: str) -> dict[str, str]:
+    return dict(parse_query(query, PARAMETERS)) if query else {}
+
+
+def _groups(given: dict[str, str]) -> list[str] | None:
+    return [given["group"]] if given.get("group") else None
+
+
+def _moment(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+
+
+def _told(found: Whereabouts) -> Answer:
+    return Answer(404 if found.state == "unknown" else 200, _JSON, msgspec.json.encode(found))

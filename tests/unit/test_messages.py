@@ -1,0 +1,68 @@
+"""GET /messages while Kafka does not answer: what waits on this gateway's disk is known all the same."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from uuid_utils import uuid7
+
+from recado.clock import Deadline
+from recado.errors import KafkaUnreachable
+from recado.gateway import messages
+from recado.gateway.api import create_app
+from recado.gateway.messages import Messages
+from recado.gateway.problem import Problem
+from recado.gateway.server import gateway_of
+from recado.kafka.abstract import Link
+from recado.settings import Settings
+from tests.fronts import FakeKafka
+from tests.programs import eventually
+
+
+def test_what_waits_on_the_gateways_disk_is_accepted(tmp_path):
+    kafka = FakeKafka()
+    kafka.fate = lambda number, record: None
+    settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path)
+    app = create_app(settings, connect=lambda _: Link(kafka, kafka, lambda: kafka))
+    http = app.test_client()
+    sent = http.post("/send", json={"message": "x"}, headers={"Prefer": "respond-async"})
+    assert sent.status_code == 202
+    found = http.get(sent.headers["Location"])
+    assert (found.status_code, found.json["state"], found.json["id"]) == (200, "accepted", sent.json["id"])
+    other = http.get(f"/messages/flask-topic/{uuid7()}")
+    assert (other.status_code, other.json["code"]) == (503, "kafka-unreachable")
+    gateway_of(app).close(Deadline(0.1))
+
+
+class Slow:
+    """A look that takes until the test lets it go on."""
+
+    def __init__(self, go_on: threading.Event) -> None:
+        self.counts = {"orders": 1}
+        self._go_on = go_on
+
+    def partitions(self, topic: str) -> None:
+        self._go_on.wait(20)
+        raise KafkaUnreachable("away")
+
+
+def test_only_a_few_search_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(messages, "TURN_S", 0.05)
+    go_on = threading.Event()
+    asked = Messages(Settings(data_dir=tmp_path), look=lambda _: Slow(go_on))  # type: ignore[arg-type,return-value]
+
+    def ask() -> None:
+        with pytest.raises(KafkaUnreachable):
+            asked.by_id("orders", str(uuid7()), "")
+
+    threads = [threading.Thread(target=ask) for _ in range(messages.AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: asked._turns._value == 0)  # until all of them are at it
+    with pytest.raises(Problem) as refused:
+        asked.by_id("orders", str(uuid7()), "")
+    assert refused.value.status == 429
+    go_on.set()
+    for thread in threads:
+        thread.join()
