@@ -8,6 +8,7 @@ from recado.outcomes.offset_map import encode
 from recado.torture.worker.commits import Commit, decode_map, parse_commits
 from recado.torture.worker.journal import Call, Journal, Life, Place, read_journals
 from recado.torture.worker.judge import Evidence, judge
+from recado.torture.worker.ledger import Ledger
 from recado.torture.worker.rebalances import free_ns, read_rebalances
 
 S = 1_000_000_000
@@ -27,7 +28,16 @@ def commit(offset: int, at: float, *done: tuple[int, int]) -> Commit:
 
 
 def verdict(
-    calls: list[Call], commits: list[Commit], acked: int, *, dead=(), troubles=(), codes=(0,), rebalances=(), kept=()
+    calls: list[Call],
+    commits: list[Commit],
+    acked: int,
+    *,
+    dead=(),
+    troubles=(),
+    codes=(0,),
+    rebalances=(),
+    kept=(),
+    ledger=None,
 ) -> dict[str, int]:
     evidence = Evidence(
         acked={("t", 0, offset) for offset in range(acked)},
@@ -39,6 +49,7 @@ def verdict(
         codes=codes,
         rebalances=[(T0 + int(a * S), T0 + int(b * S)) for a, b in rebalances],
         kept=frozenset(kept),
+        ledger=ledger,
     )
     return {check.name: check.broken for check in judge(evidence).checks if check.broken}
 
@@ -176,6 +187,18 @@ def test_a_run_that_ends_before_all_is_committed_or_not_with_0_is_not_drained():
     life = Life("worker-1-1")
     assert verdict([call(life, 0, 0, 1)], [commit(0, 1.5)], 1) == {"not drained": 1}
     assert verdict([call(life, 0, 0, 1)], [commit(1, 1.5)], 1, codes=(0, 3)) == {"not drained": 1}
+
+
+def test_the_ledger_must_balance_and_agree():
+    life = Life("worker-1-1")
+    calls, commits = [call(life, 0, 0, 1)], [commit(2, 3)]
+    total = {"accepted": 2, "dead": 1, "retrying": 0, "not_handled": 0}
+    dead = [(1, 2)]
+    assert verdict(calls, commits, 2, dead=dead, ledger=Ledger(True, total)) == {}
+    assert verdict(calls, commits, 2, dead=dead, ledger=Ledger(False, total)) == {"ledger": 1}
+    assert verdict(calls, commits, 2, dead=dead, ledger=Ledger(True, {**total, "dead": 0, "retrying": 1})) == {
+        "ledger": 2
+    }
 
 
 def test_nothing_at_all_proves_nothing():

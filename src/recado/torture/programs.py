@@ -60,6 +60,17 @@ class Surroundings:
         self, name: str, arguments: Sequence[str], on_line: Callable[[str], None], *, within_s: float
     ) -> None:
         """The same for one that writes much: each line is given to ``on_line``, in one thread."""
+        self._run("Kafka's " + name, ["kafka", "--config", "{config}", name, *arguments], on_line, within_s, (0,))
+
+    def recado(self, arguments: Sequence[str], *, within_s: float = 120.0, codes: Sequence[int] = (0,)) -> list[str]:
+        """Run a command of recado's to its end and return the lines that it wrote. Raises TortureBroken."""
+        lines: list[str] = []
+        self._run("recado", [*arguments, "--config", "{config}"], lines.append, within_s, codes)
+        return lines
+
+    def _run(
+        self, name: str, arguments: list[str], on_line: Callable[[str], None], within_s: float, codes: Sequence[int]
+    ) -> None:
         last: list[str] = []
 
         def keep(_: str, line: str) -> None:
@@ -67,16 +78,16 @@ class Surroundings:
             last.append(line)
             del last[:-LAST_LINES]
 
-        program = self.program(name, "kafka", "--config", "{config}", name, *arguments)
+        program = self.program(name, *arguments)
         running = Supervisor([program], on_line=keep, drain_s=0.0)
         running.start()
         try:
             code = running.wait(within_s)
         finally:
             running.end(hurry=_hurry())
-        if code != 0:
+        if code not in codes:
             what = f"did not end within {within_s:.0f} s" if code is None else f"ended with exit code {code}"
-            raise TortureBroken(f"Kafka's {name} {' '.join(arguments)} {what}:\n" + "\n".join(last))
+            raise TortureBroken(f"{name} {' '.join(arguments)} {what}:\n" + "\n".join(last))
 
 
 class Gateway:

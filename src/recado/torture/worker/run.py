@@ -23,6 +23,7 @@ from recado.torture.worker.commits import read_commits
 from recado.torture.worker.faults import inflict
 from recado.torture.worker.journal import read_journals
 from recado.torture.worker.judge import Evidence, judge
+from recado.torture.worker.ledger import read_ledger
 from recado.torture.worker.rebalances import read_rebalances
 from recado.torture.worker.stage import Membership, Stage, set_up
 
@@ -109,12 +110,25 @@ def run(plan: Plan, terms: Terms, watch: Watch) -> Report:
         codes = [member.end() for member in stage.members]
         watch.tick("Reading commits and dead letters with Kafka's own tools")
         commits, dead = read_commits(surroundings, terms.group), read_dead(surroundings, terms.group, terms.topics)
+        watch.tick("Making up the ledger")
+        ledger = read_ledger(surroundings, terms.group, terms.topics)
     lives = {life.name: life for member in (*stage.members, stage.visitor) for life in member.lives}
     watch.tick("Judging")
     calls = read_journals([terms.folder / f"{name}.journal" for name in lives], lives)
     rebalanced = read_rebalances(terms.folder / "kafka", terms.group)
-    kept = terms.kept
-    judgement = judge(Evidence(stage.feed.acked, calls, commits, dead, troubles, ends, codes, rebalanced, kept))
+    evidence = Evidence(
+        acked=stage.feed.acked,
+        calls=calls,
+        commits=commits,
+        dead=dead,
+        troubles=troubles,
+        ends=ends,
+        codes=codes,
+        rebalances=rebalanced,
+        kept=terms.kept,
+        ledger=ledger,
+    )
+    judgement = judge(evidence)
     if judgement.passed and not terms.keep:
         shutil.rmtree(terms.folder / "kafka", ignore_errors=True)
     return Report(plan, terms.membership, judgement, terms.folder, time.monotonic() - began)
