@@ -62,7 +62,7 @@ def kept_at(evidence: Evidence, done: Mapping[At, int]) -> dict[At, int]:
             if call.place.topic in evidence.kept:
                 since = since if failed_ns <= until + BEHIND_NS else failed_ns
                 waits[lane] = (since, over)
-        elif failed_ns is None and call.began_ns <= until + BEHIND_NS:
+        elif at in evidence.parked or (failed_ns is None and call.began_ns <= until + BEHIND_NS):
             evidence.parked.add(at)
             kept[at] = min(kept.get(at, since), since)
             waits[lane] = (since, over)

@@ -63,9 +63,11 @@ def overtaken(evidence: Evidence, done: Mapping[At, int], excused: Counter[str])
     begun: dict[tuple[str, int, str], dict[int, Call]] = defaultdict(dict)
     seen: set[At] = set()
     over = dict(done)
-    for call in evidence.calls:  # of a dead letter the last attempt: it may wait for its topic afterwards
-        if not call.ok and at_of(call) in evidence.dead:
-            over[at_of(call)] = end_ns(call)
+    last: dict[At, int] = {}
+    for call in evidence.calls:  # of a dead letter the last attempt: then it waits for its topic, or for a broker
+        at, attempt = at_of(call), call.place.attempt
+        if at in evidence.dead and attempt > last.get(at, 0):
+            last[at], over[at] = attempt, end_ns(call)
     for call in evidence.calls:
         topic, partition, offset, key, _ = call.place
         if topic not in evidence.kept or key == "-" or at_of(call) in seen:

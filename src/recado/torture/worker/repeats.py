@@ -65,7 +65,8 @@ def _cause(evidence: Evidence, done: Call, call: Call, excused: Counter[str]) ->
     """Why a record was handled again: counted where that may be, else in words."""
     at, ended_ns = at_of(call), done.ended_ns or 0
     killed_ns = done.life.killed_ns
-    covered_ns = evidence.covered.get(at) if at not in evidence.parked else None
+    # Where order is kept, a record may have been parked, which its own offset says nothing of.
+    covered_ns = evidence.covered.get(at) if at[0] not in evidence.kept else None
     if was_frozen(call) or any(f <= call.began_ns and ended_ns <= t + ZOMBIE_NS for f, t in done.life.frozen_ns):
         excused["again after a process was stopped"] += 1
         return ""
