@@ -15,6 +15,7 @@ __all__ = [
     "RecordTooLarge",
     "SpoolFailed",
     "SpoolFull",
+    "TakenOver",
     "TortureBroken",
     "Undecodable",
     "UnknownTopic",
@@ -50,6 +51,12 @@ class KafkaUnreachable(RecadoError):
     """No broker answers, so nothing was accepted. Check ``RECADO_BOOTSTRAP_SERVERS`` and send again."""
 
     code = "kafka-unreachable"
+
+
+class TakenOver(RecadoError):
+    """Another program does now what only one may do at a time; what this one had done is there."""
+
+    code = "taken-over"
 
 
 class UnknownTopic(RecadoError):

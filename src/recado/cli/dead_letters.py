@@ -10,8 +10,10 @@ import msgspec
 
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
+from recado.cli.places import place_of
 from recado.cli.printable import printable, shown
 from recado.cli.record_line import field
+from recado.cli.settle import discard, redrive
 from recado.cli.status_line import StatusLine
 from recado.cli.table import show as show_table
 from recado.errors import RecadoError
@@ -24,6 +26,7 @@ from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.letter_kinds import Kind, Kinds
 from recado.record import TopicPartition
 from recado.settings import Settings
+from recado.tracking.look import Look
 
 __all__ = ["dead_letters"]
 
@@ -33,14 +36,20 @@ POLL_S = 0.2
 
 @click.group(name="dead-letters", context_settings={"help_option_names": ["-h", "--help"]})
 def dead_letters() -> None:
-    """What a group gave up: by kind, and one by one with the reason.
+    """What a group gave up: by kind, and one by one with the reason; bring it back, or give it up for good.
 
     \b
     Examples:
       recado dead-letters list
       recado dead-letters list --topic orders --json
       recado dead-letters show dlq.flask-consumer-group.orders/0/17
+      recado dead-letters redrive --kind "ConnectionError in shop.pay.charge" --canary
+      recado dead-letters discard dlq.flask-consumer-group.orders/0/17 --reason "test order"
     """
+
+
+dead_letters.add_command(redrive)
+dead_letters.add_command(discard)
 
 
 @dead_letters.command(name="list")
@@ -62,18 +71,34 @@ def list_(topic: str | None, limit: int, everything: bool, as_json: bool) -> int
     """
     settings = settings_to_look()
     topics = _topics(settings, topic)
-    total, kinds = _total(settings, topics), Kinds()
+    settled = Look(settings).settled(settings.group)
+    gone = sum(sum(settled.count(name).values()) for name in topics)
+    total, kinds = _total(settings, topics) - gone, Kinds()
     with StatusLine() as line:
         for messages in _letters(settings, topics, None if everything else limit):
-            kinds.add(letter for message in messages if _is_of(letter := letter_of(message), settings.group))
+            kinds.add(
+                letter
+                for message in messages
+                if settled.of(message.topic(), message.partition(), message.offset()) is None
+                and _is_of(letter := letter_of(message), settings.group)
+            )
             line.show(f"{kinds.seen:,} of {total:,} dead letters read")
     if as_json:
-        told = {"group": settings.group, "total": total, "read": kinds.seen, "kinds": kinds.newest_first()}
+        told = {
+            "group": settings.group,
+            "total": total,
+            "settled": gone,
+            "read": kinds.seen,
+            "kinds": kinds.newest_first(),
+        }
         click.echo(msgspec.json.encode(told))
         return 0
     if total:
         more = "" if everything or kinds.seen >= total else "; --all reads the rest"
-        click.echo(f"{total:,} dead letters of group {settings.group}; {kinds.seen:,} read{more}", err=True)
+        click.echo(
+            f"{total:,} dead letters of group {settings.group}, {gone:,} more are settled; {kinds.seen:,} read{more}",
+            err=True,
+        )
     titles = ("letters", "first", "last", "kind", "newest", "error")
     show_table(titles, [_row(kind) for kind in kinds.newest_first()], empty=f"Group {settings.group} has none.")
     return 0
@@ -91,7 +116,10 @@ def show(letter: str, as_json: bool) -> int:
       recado dead-letters show dlq.flask-consumer-group.orders/0/17
       recado dead-letters show dlq.flask-consumer-group.orders/0/17 --json | jq -r .stack
     """
-    where, offset = _place_of(letter)
+    place = place_of(letter)
+    if place is None:
+        raise click.UsageError(f"{letter!r} names no dead letter: it must be TOPIC/PARTITION/OFFSET.")
+    where, offset = place
     with Peek(settings_to_look()) as peek:
         message = peek.at(where, [offset]).get(offset)
     if message is None:
@@ -146,14 +174,6 @@ def _is_of(letter: Letter, group: str) -> bool:
 
 def _row(kind: Kind) -> tuple[str, ...]:
     return f"{kind.count:,}", _time(kind.first_ms), _time(kind.last_ms), kind.fingerprint, kind.newest, kind.error[:200]
-
-
-def _place_of(text: str) -> tuple[TopicPartition, int]:
-    topic, _, rest = text.partition("/")
-    partition, _, offset = rest.partition("/")
-    if not (topic and partition.isdecimal() and offset.isdecimal()):
-        raise click.UsageError(f"{text!r} names no dead letter: it must be TOPIC/PARTITION/OFFSET.")
-    return TopicPartition(topic, int(partition)), int(offset)
 
 
 def _lines(letter: Letter, message: Message) -> Iterator[str]:

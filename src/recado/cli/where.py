@@ -11,13 +11,13 @@ import msgspec
 
 from recado.cli.look import checked_topic, settings_to_look
 from recado.cli.options import settings_options
+from recado.cli.places import place_of
 from recado.cli.printable import printable
 from recado.cli.status_line import StatusLine
 from recado.cli.tail import moment_ms
 from recado.gateway.spool.folder import Folder
 from recado.gateway.spool.inventory import find as find_in_spool
 from recado.kafka.admin import Admin
-from recado.record import TopicPartition
 from recado.settings import Settings
 from recado.tracking.find import time_of
 from recado.tracking.look import Look, Progress
@@ -65,7 +65,8 @@ def _asked(
     settings: Settings, message: str, since: str | None, groups: list[str] | None
 ) -> Callable[[Progress], Whereabouts]:
     admin = Admin(settings)
-    if (place := _place(message)) is not None:
+    if (place := place_of(message)) is not None:
+        checked_topic(place[0].topic)
         return lambda progress: at_offset(Look(settings, admin=admin), *place, groups=groups, progress=progress)
     since_ms = None if since is None else moment_ms(since, time.time())
     if since_ms is None and time_of(message) is None:
@@ -97,14 +98,6 @@ def _answers(asked: Callable[[Progress], Whereabouts], line: StatusLine, *, foll
             time.sleep(AGAIN_S)
         except KeyboardInterrupt:
             return
-
-
-def _place(text: str) -> tuple[TopicPartition, int] | None:
-    topic, _, rest = text.partition("/")
-    partition, _, offset = rest.partition("/")
-    if not (topic and partition.isdecimal() and offset.isdecimal()):
-        return None
-    return TopicPartition(checked_topic(topic), int(partition)), int(offset)
 
 
 def _lines(found: Whereabouts) -> Iterator[str]:

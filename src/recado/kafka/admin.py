@@ -11,7 +11,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka import TopicPartition as Position
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, OffsetSpec
 
-from recado.errors import KafkaUnreachable, RecadoError
+from recado.errors import KafkaUnreachable, RecadoError, UnknownTopic
 from recado.kafka.config import client_config
 from recado.kafka.failures import client_failure
 from recado.kafka.identity import id_of
@@ -23,6 +23,15 @@ __all__ = ["Admin", "Broker", "Cluster", "PartitionLayout", "TopicLayout", "Topi
 
 #: Longest wait for the cluster's answer to one question, in seconds.
 TIMEOUT_S = 10.0
+
+#: Longest wait for the end of a transaction, in seconds: what its producer may take, and the broker's look for that.
+STABLE_S = 60.0
+
+#: How long brokers may differ about a topic that has just been made, in seconds.
+YOUNG_S = 2.0
+
+#: Rest before a question is asked again, in seconds.
+AGAIN_S = 0.05
 
 #: So long a first connection may take before "no broker answers" is believed, in seconds.
 PATIENCE_S = 1.0
@@ -154,19 +163,42 @@ class Admin:
         return TopicLayout(name, tuple(partitions), self._topic_config(name))
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
-        """The ids of topics, which others of the same name do not have; what is not told is left out."""
-        names = sorted(set(topics))
-        if not names:
-            return {}
-        found = {}
-        for name, future in self.client.describe_topics(TopicCollection(names), request_timeout=TIMEOUT_S).items():
-            try:
-                found[name] = id_of(answered(future, f"asking for the id of topic {name}"))
-            except KafkaUnreachable:
-                raise
-            except RecadoError:  # gone, or not to be told
-                continue
+        """The ids of topics, which others of the same name do not have; those that are not there are left out.
+
+        A topic that has just been made is asked for again until it is told. Raises RecadoError.
+        """
+        found: dict[str, str] = {}
+        left, deadline = sorted(set(topics)), time.monotonic() + TIMEOUT_S
+        while left:
+            asked = self.client.describe_topics(TopicCollection(left), request_timeout=TIMEOUT_S)
+            left = []
+            for name, future in asked.items():
+                try:
+                    found[name] = id_of(answered(future, f"asking for the id of topic {name}"))
+                except RecadoError as error:
+                    gone = isinstance(error, UnknownTopic)
+                    if time.monotonic() > (deadline - TIMEOUT_S + YOUNG_S if gone else deadline):
+                        if gone:
+                            continue
+                        raise
+                    left.append(name)
+            if left:
+                time.sleep(AGAIN_S)
         return {name: topic_id for name, topic_id in found.items() if topic_id}
+
+    def wait_stable(self, partitions: list[TopicPartition]) -> None:
+        """Wait until all that is in these partitions now can be read with read_committed.
+
+        The end of a transaction is told before its markers stand in the partitions. Raises KafkaUnreachable when that
+        takes longer than a transaction may last.
+        """
+        ends, deadline = self.ends(partitions), time.monotonic() + STABLE_S
+        while any(self.stable_ends([where]).get(where, -1) < end for where, end in ends.items()):
+            if time.monotonic() > deadline:
+                raise KafkaUnreachable(
+                    f"a transaction has been open for {STABLE_S:.0f} s. `recado doctor` looks closer."
+                )
+            time.sleep(AGAIN_S)
 
     def begins(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that each partition still has."""

@@ -8,10 +8,18 @@ import re
 from recado.errors import ConfigurationError
 from recado.outcomes.delay import is_delay_topic
 
-__all__ = ["CONFIG", "dead_letter_topic", "is_group_topic", "retry_topic", "source_of", "source_of_letters"]
+__all__ = [
+    "CONFIG",
+    "dead_letter_topic",
+    "is_group_topic",
+    "retry_topic",
+    "settled_topic",
+    "source_of",
+    "source_of_letters",
+]
 
 #: What the names begin with.
-RETRY, DEAD_LETTER = "retry.", "dlq."
+RETRY, DEAD_LETTER, SETTLED = "retry.", "dlq.", "recado.settled."
 
 #: Kafka's longest topic name, in characters.
 MAX_NAME = 249
@@ -35,6 +43,11 @@ def dead_letter_topic(group: str, topic: str) -> str:
     return _checked(f"{DEAD_LETTER}{_legal(group)}.{topic}", group, topic)
 
 
+def settled_topic(group: str) -> str:
+    """Where it stands which dead letters of a group are settled. Raises ConfigurationError where it is too long."""
+    return _checked(f"{SETTLED}{_legal(group)}", group, "")
+
+
 def source_of(topic: str, group: str) -> str | None:
     """The topic whose retry topic this is for the group; None where it is another one.
 
@@ -54,7 +67,7 @@ def _source(topic: str, start: str) -> str | None:
 
 def is_group_topic(topic: str) -> bool:
     """Whether a topic belongs to recado and not to users: no pattern means it."""
-    return topic.startswith((RETRY, DEAD_LETTER)) or is_delay_topic(topic)
+    return topic.startswith((RETRY, DEAD_LETTER, SETTLED)) or is_delay_topic(topic)
 
 
 def _legal(group: str) -> str:

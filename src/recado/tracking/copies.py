@@ -11,6 +11,7 @@ from recado.outcomes.delay import opened
 from recado.outcomes.group_topics import dead_letter_topic, retry_topic
 from recado.outcomes.history import Failure, history_of
 from recado.outcomes.letter import letter_of
+from recado.outcomes.settled import What
 from recado.record import TopicPartition
 from recado.tracking.look import Look, Progress
 
@@ -29,6 +30,8 @@ class Copy(NamedTuple):
     failures: tuple[Failure, ...]
     #: When its next attempt is due, in milliseconds since the epoch; 0 where it is not waiting for a time.
     due_ms: int
+    #: How a dead letter is settled; None where it is not, or is none.
+    settled: What | None = None
 
 
 def waiting(look: Look, group: str, topic: str, number: int | None, progress: Progress | None = None) -> Iterator[Copy]:
@@ -60,16 +63,17 @@ def dead(
     ends = look.admin.ends(partitions)
     firsts = look.admin.since(partitions, since_ms) if since_ms else look.admin.begins(partitions)
     ranges: Mapping[TopicPartition, Range] = {where: Range(firsts.get(where, 0), end) for where, end in ends.items()}
+    settled = look.settled(group)
     for message in look.read(ranges, progress):
+        how = settled.of(message.topic(), message.partition(), message.offset())
         if history_of(message) is not None:
-            yield from _copy(message, group, topic)
+            yield from (copy._replace(settled=how) for copy in _copy(message, group, topic))
             continue
         letter = letter_of(message)  # of another family, or another program
         if letter.source_topic == topic and letter.group in ("", group) and letter.source_offset >= 0:
             where = TopicPartition(letter.topic, letter.partition)
-            yield Copy(
-                where, letter.offset, letter.source_partition, letter.source_offset, letter.attempts, letter.failures, 0
-            )
+            first = (letter.source_partition, letter.source_offset)
+            yield Copy(where, letter.offset, *first, letter.attempts, letter.failures, 0, how)
 
 
 def _those_of(look: Look, topic: str, number: int | None) -> list[TopicPartition]:

@@ -12,7 +12,9 @@ from recado.kafka.identity import unstamped
 from recado.kafka.scan import Range, Scan
 from recado.outcomes.delay import GROUP as DELAY_GROUP
 from recado.outcomes.delay import is_delay_topic
+from recado.outcomes.group_topics import settled_topic, source_of_letters
 from recado.outcomes.offset_map import DoneMap, decode
+from recado.outcomes.settled import Settled
 from recado.record import TopicPartition
 from recado.settings import Settings
 
@@ -46,6 +48,7 @@ class Look:
         self.counts: Mapping[str, int] = self.admin.topic_partitions()
         self._ids: dict[str, str] = {}
         self._lags: dict[str, dict[TopicPartition, GroupLag]] = {}
+        self._settled: dict[str, Settled] = {}
         self._members: dict[str, tuple[Member, ...]] = {}
 
     def partitions(self, topic: str) -> list[TopicPartition]:
@@ -83,6 +86,19 @@ class Look:
         if topic_id and topic_id != self._id(where.topic, topic_id):
             return Reached(None)
         return Reached(lag.committed, decode(lag.committed, text))
+
+    def settled(self, group: str) -> Settled:
+        """Which dead letters of a group are settled."""
+        if group not in self._settled:
+            topics = [topic for topic in self.counts if source_of_letters(topic, group) is not None]
+            found = self._settled[group] = Settled(group, self.admin.topic_ids(topics))
+            partitions = self.partitions(settled_topic(group))
+            if partitions:
+                begins, ends = self.admin.begins(partitions), self.admin.ends(partitions)
+                ranges = {where: Range(begins.get(where, 0), end) for where, end in ends.items()}
+                for message in self.read(ranges):
+                    found.take(message.key(), message.value())
+        return self._settled[group]
 
     def waiting(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Range]:
         """What a group has not committed in these partitions."""

@@ -66,7 +66,9 @@ def _of_topic(
     retrying = _by_partition(copies.delayed(look, group, topic, progress))
     for number, offsets in _by_partition(copies.waiting(look, group, topic, None, progress)).items():
         retrying[number] |= offsets
-    dead = _by_partition(copies.dead(look, group, topic, None, 0, progress))
+    letters = list(copies.dead(look, group, topic, None, 0, progress))
+    dead = _by_partition(one for one in letters if one.settled is None)
+    discarded = _by_partition(one for one in letters if one.settled == "discarded")
     begins, ends = look.admin.begins(list(reached)), look.admin.stable_ends(list(reached))
     kept = {where: Range(begins.get(where, 0), ends.get(where, begins.get(where, 0))) for where in reached}
     records: dict[TopicPartition, list[int]] = {where: [] for where in reached} if read else {}
@@ -82,6 +84,7 @@ def _of_topic(
             reached=how_far,
             retrying=retrying[where.partition],
             dead=dead[where.partition],
+            discarded=discarded[where.partition],
             records=records.get(where),
         )
         for where, how_far in reached.items()

@@ -153,9 +153,10 @@ def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: 
         return GroupState(
             group=group, state="retrying", attempts=_told(back.failures), next_attempt_at=back.due_ms or None
         )
-    if letter is not None:
+    if letter is not None and letter.settled != "redriven":  # what is redriven and not waiting is done
         place = f"{letter.at.topic}/{letter.at.partition}/{letter.offset}"
-        return GroupState(group=group, state="dead", attempts=_told(letter.failures), dead_letter=place)
+        state = letter.settled or "dead"
+        return GroupState(group=group, state=state, attempts=_told(letter.failures), dead_letter=place)
     return GroupState(group=group, state="done")
 
 

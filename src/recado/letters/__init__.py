@@ -1,0 +1,1 @@
+"""Settling dead letters: redriving them to their group, or discarding them."""

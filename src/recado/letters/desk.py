@@ -1,0 +1,176 @@
+"""The desk: where one program at a time settles the dead letters of a group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+from uuid_utils import uuid7
+
+from recado.clock import wall_clock_ms
+from recado.errors import UnknownTopic
+from recado.kafka.abstract import Message
+from recado.kafka.exclusive import Exclusive
+from recado.kafka.scan import Range
+from recado.letters.filter import Filter
+from recado.outcomes.group_topics import CONFIG as RETRY_CONFIG
+from recado.outcomes.group_topics import retry_topic, settled_topic, source_of_letters
+from recado.outcomes.history import History, history_of
+from recado.outcomes.letter import Letter, letter_of
+from recado.outcomes.retry import retry_record
+from recado.outcomes.settled import CONFIG, Discard, Job
+from recado.record import Outgoing, TopicPartition
+from recado.settings import Settings
+from recado.tracking.look import Look
+
+__all__ = ["BATCH", "Desk", "Found", "ends_of", "found"]
+
+#: Letters that one transaction settles: a stop waits for no more than one of them.
+BATCH = 500
+
+#: Letters that a discard names one by one.
+NAMED = 20
+
+#: What a copy may weigh beyond the largest record: headers and framing.
+EXTRA_BYTES = 65_536
+
+
+class Found(NamedTuple):
+    """A dead letter that is meant and not settled."""
+
+    letter: Letter
+    message: Message
+
+    @property
+    def at(self) -> tuple[TopicPartition, int]:
+        """Where it lies."""
+        return TopicPartition(self.letter.topic, self.letter.partition), self.letter.offset
+
+    @property
+    def origin(self) -> tuple[str, int, int]:
+        """Where its record stood first."""
+        return self.letter.source_topic, self.letter.source_partition, self.letter.source_offset
+
+
+def found(
+    look: Look, group: str, wanted: Filter, ends: dict[str, int], progress: Callable[[int, int], None] | None = None
+) -> Iterator[Found]:
+    """The letters that are meant and not settled, in offset order by partition, up to where ``ends`` says."""
+    settled = look.settled(group)
+    for message in look.read(_ranges(look, wanted, ends), progress):
+        if settled.of(message.topic(), message.partition(), message.offset()) is None:
+            letter = letter_of(message)
+            if letter.group in ("", group) and wanted.means(letter, message):
+                yield Found(letter, message)
+
+
+def ends_of(look: Look, group: str) -> dict[str, int]:
+    """Where the group's dead letters end now, by topic/partition."""
+    topics = [topic for topic in look.counts if source_of_letters(topic, group) is not None]
+    partitions = [where for topic in topics for where in look.partitions(topic)]
+    return {f"{where.topic}/{where.partition}": end for where, end in look.admin.ends(partitions).items()}
+
+
+class Desk:
+    """Redrives and discards. Whoever sits down last goes on: the one before is told TakenOver. Not thread-safe."""
+
+    def __init__(self, settings: Settings, group: str) -> None:
+        self.settings = self._settings = settings
+        self.group = self._group = group
+        self.look = Look(settings)
+        topic = settled_topic(group)
+        if topic not in self.look.counts:
+            self.look.admin.create_topic(topic, partitions=1, config=CONFIG)
+        self._writer = Exclusive(settings, f"recado-settled-{group}")
+        # Only now: nobody else can settle any more what this one has not read.
+        self.look = Look(settings)
+        self.look.admin.wait_stable(self.look.partitions(topic))
+        self.settled = self.look.settled(group)
+
+    def begin(self, wanted: Filter, by: str) -> Job:
+        """Begin a redrive: what it means is frozen now."""
+        job = Job(
+            id=str(uuid7()),
+            at=wall_clock_ms(),
+            by=by,
+            asked=msgspec.to_builtins(wanted),
+            ends=ends_of(self.look, self._group),
+        )
+        self._writer.write([self.settled.note(job)])
+        return job
+
+    def unfinished(self) -> Job | None:
+        """The last redrive that was not finished."""
+        jobs = [job for job in self.settled.jobs.values() if job.state != "done"]
+        return max(jobs, key=lambda job: job.at, default=None)
+
+    def redrive(self, job: Job, batch: Sequence[Found], *, value: bytes | None = None) -> Job:
+        """Bring letters back to their group, and note it, all at once; ``value`` takes the place of theirs."""
+        records = [self._back(one, value) for one in batch]
+        records += self.settled.settle([one.at for one in batch], "redriven")
+        job = msgspec.structs.replace(job, redriven=job.redriven + len(batch))
+        self._writer.write([*records, self.settled.note(job)])
+        return job
+
+    def end(self, job: Job, state: str) -> Job:
+        """Note how a redrive ended: ``done``, or ``stopped``, so that it can be resumed."""
+        job = msgspec.convert({**msgspec.to_builtins(job), "state": state}, Job)
+        self._writer.write([self.settled.note(job)])
+        return job
+
+    def discard(self, batch: Sequence[Found], *, by: str, reason: str) -> None:
+        """Give letters up for good."""
+        names = [f"{where.topic}/{where.partition}/{offset}" for where, offset in (one.at for one in batch)]
+        note = Discard(
+            id=str(uuid7()), at=wall_clock_ms(), by=by, reason=reason, letters=len(batch), first=names[:NAMED]
+        )
+        records = self.settled.settle([one.at for one in batch], "discarded")
+        self._writer.write([*records, self.settled.note(note)])
+
+    def leave(self) -> None:
+        """Wait until everybody can read what was settled here."""
+        self.look.admin.wait_stable([TopicPartition(settled_topic(self._group), 0)])
+
+    def _back(self, one: Found, value: bytes | None) -> Outgoing:
+        letter, message = one
+        given = history_of(message) or History(
+            self._group, letter.source_topic, letter.source_partition, letter.source_offset, letter.timestamp_ms
+        )
+        place = f"{letter.topic}/{letter.partition}/{letter.offset}"
+        history = msgspec.structs.replace(
+            given, group=self._group, attempts=0, due_ms=0, redriven=given.redriven + 1, dead_letter=place
+        )
+        record = retry_record(message, history, history.partition % self._retry_partitions(history.topic))
+        return record if value is None else msgspec.structs.replace(record, value=value)
+
+    def _retry_partitions(self, source: str) -> int:
+        """How many partitions the retry topic has; it is made where it is not there."""
+        topic = retry_topic(self._group, source)
+        if topic not in self.look.counts:
+            count = self.look.counts.get(source)
+            if count is None:
+                raise UnknownTopic(f"topic {source} does not exist, so nothing can come back to it.")
+            most = str(self._settings.max_record_bytes + EXTRA_BYTES)
+            self.look.admin.create_topic(topic, partitions=count, config={**RETRY_CONFIG, "max.message.bytes": most})
+            while topic not in self.look.counts:
+                time.sleep(0.05)
+                self.look.counts = self.look.admin.topic_partitions()
+        return self.look.counts[topic]
+
+
+def _ranges(look: Look, wanted: Filter, ends: dict[str, int]) -> dict[TopicPartition, Range]:
+    named = wanted.places()
+    if named is not None:
+        return {
+            where: Range(offsets[0], offsets[-1] + 1) for where, offsets in named.items() if where.topic in look.counts
+        }
+    found: dict[TopicPartition, int] = {}
+    for name, end in ends.items():
+        topic, _, partition = name.rpartition("/")
+        if topic in look.counts:
+            found[TopicPartition(topic, int(partition))] = end
+    partitions = list(found)
+    begins = look.admin.since(partitions, wanted.since) if wanted.since else look.admin.begins(partitions)
+    return {where: Range(begins.get(where, 0), end) for where, end in found.items()}

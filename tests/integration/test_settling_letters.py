@@ -1,0 +1,175 @@
+"""`recado dead-letters redrive` and `discard` on a real Kafka, with workers that take back what comes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from confluent_kafka import KafkaException
+
+from recado.errors import TakenOver
+from recado.kafka.admin import Admin
+from recado.letters.desk import Desk, ends_of, found
+from recado.letters.filter import Filter
+from recado.outcomes.group_topics import retry_topic
+from recado.record import TopicPartition
+from recado.settings import Settings
+from tests.command import recado
+from tests.integration.test_dead_letters_command import bury
+from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
+from tests.programs import eventually, read_all
+
+#: Fails for ever while there is a file of this name; then is glad.
+HANDLER = """
+import pathlib
+@worker.handler(concurrency=4, retry=None)
+def handle(record: Record) -> None:
+    if pathlib.Path("broken").exists() and record.text() != "fine":
+        raise ConnectionError("the bank is away")
+    note("done", record)
+    note("value-" + record.text(), record)
+"""
+
+
+@pytest.fixture
+def group(scene, topic, monkeypatch):  # noqa: F811
+    """A group with ten dead letters of two kinds in one topic."""
+    monkeypatch.chdir(scene.folder)
+    scene.topic = topic(partitions=1)
+    bury(scene, scene.group, scene.topic, 10)
+    return scene.group
+
+
+@pytest.fixture(autouse=True)
+def as_kafka(monkeypatch):
+    """``bury`` asks for it by the name that a Kafka has."""
+    from tests.integration.test_worker_kafka import Scene
+
+    monkeypatch.setattr(Scene, "bootstrap_servers", property(lambda self: self.bootstrap), raising=False)
+
+
+def count(scene, topic: str) -> int:  # noqa: F811
+    """How many dead letters a topic has; a young one has no leader yet."""
+    try:
+        return len(read_all(scene.bootstrap, f"dlq.{scene.group}.{topic}"))
+    except KafkaException:
+        return 0
+
+
+def letters(scene, *words: str):  # noqa: F811
+    return recado("dead-letters", *words, "--group", scene.group, "--bootstrap-servers", scene.bootstrap)
+
+
+def listed(scene) -> dict:  # noqa: F811
+    return json.loads(letters(scene, "list", "--json").out)
+
+
+def test_what_is_redriven_comes_back_once_in_order_and_is_followed_to_its_end(scene, topic, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(scene.folder)
+    name = topic(partitions=2)
+    (scene.folder / "broken").touch()
+    scene.send(name, 20, keys=3)
+    with scene.worker(HANDLER, name) as program:
+        eventually(lambda: count(scene, name) == 20, why=lambda: program.log)
+        assert listed(scene)["total"] == 20
+        assert letters(scene, "redrive", "--all", "--dry-run").out.strip() == (
+            f"20 letters of group {scene.group} are meant."
+        )
+        ran = letters(scene, "redrive", "--all", "--canary")
+        assert (ran.code, "1 dead again" in ran.err) == (1, True), ran.err
+        assert "--resume" in ran.err
+        assert listed(scene)["total"] == 20  # one is settled, and another one is there for it
+        (scene.folder / "broken").unlink()
+        ran = letters(scene, "redrive", "--resume")
+        assert ran.code == 0, ran.err
+        ran = letters(scene, "redrive", "--all")
+        assert (ran.code, "1 done, 0 dead again" in ran.err) == (0, True), ran.err
+        assert (listed(scene)["total"], listed(scene)["settled"]) == (0, 21)
+        done = scene.journal("done")
+        assert len(done) == len({row[1:3] for row in done}) == 20
+        for key in "012":
+            offsets = [row[2] for row in done[:-1] if row[3] == key]  # the last is the canary, which died twice
+            assert offsets == sorted(offsets)
+        ran = letters(scene, "redrive", "--all")
+        assert (ran.code, "Redrove 0 letters" in ran.err) == (0, True)
+        assert len(scene.journal("done")) == 20
+        books = recado("verify", "--group", scene.group, "--json", "--bootstrap-servers", scene.bootstrap)
+        assert (books.code, json.loads(books.out)["total"]["done"]) == (0, 20)
+
+
+def test_a_letter_with_another_value_keeps_its_id_and_the_original_stays(scene, topic, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(scene.folder)
+    name = topic(partitions=1)
+    (scene.folder / "broken").touch()
+    scene.send(name, 1, keys=1)
+    with scene.worker(HANDLER, name) as program:
+        eventually(lambda: count(scene, name) == 1, why=lambda: program.log)
+        (scene.folder / "better").write_bytes(b"fine")
+        ran = letters(scene, "redrive", f"dlq.{scene.group}.{name}/0/0", "--value", "better")
+        assert ran.code == 0, ran.err
+        assert scene.journal("value-fine") == [(name, 0, 0, "0", 1)]
+    assert read_all(scene.bootstrap, f"dlq.{scene.group}.{name}")[0].value() == b"x"
+
+
+def test_what_is_discarded_is_gone_from_every_list_and_it_is_known_who_did_it(scene, group, tmp_path):  # noqa: F811
+    Admin(Settings(bootstrap_servers=scene.bootstrap)).create_topic("orders-none", partitions=1)
+    kind = "ValueError"
+    ran = letters(scene, "discard", "--kind", kind, "--reason", "refunded by hand", "--by", "ana", "--yes")
+    assert (ran.code, "Discarded 5 letters" in ran.err) == (0, True), ran.err
+    assert [entry["count"] for entry in listed(scene)["kinds"]] == [5]
+    [note] = Desk(Settings(bootstrap_servers=scene.bootstrap), group).settled.discards.values()
+    assert (note.by, note.reason, note.letters) == ("ana", "refunded by hand", 5)
+    assert note.first[0] == f"dlq.{group}.{scene.topic}/0/0"
+    assert letters(scene, "redrive", "--all", "--dry-run").out.startswith("5 letters")
+    assert letters(scene, "discard", "--reason", "x").code == 2
+    assert letters(scene, "redrive", "nonsense").code == 2
+
+
+def test_who_begins_later_takes_over_and_nothing_is_redriven_twice(scene, group):  # noqa: F811
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+    Admin(settings).create_topic(retry_topic(group, scene.topic), partitions=1)
+    first = Desk(settings, group)
+    job = first.begin(Filter(), "ana")
+    batch = list(found(first.look, group, Filter(), dict(job.ends)))
+    job = first.redrive(job, batch[:4])
+    second = Desk(settings, group)
+    with pytest.raises(TakenOver):
+        first.redrive(job, batch[4:])
+    left = second.unfinished()
+    assert left is not None
+    assert (left.id, left.redriven) == (job.id, 4)
+    rest = list(found(second.look, group, Filter(), dict(left.ends)))
+    assert [one.at[1] for one in rest] == [4, 5, 6, 7, 8, 9]
+    second.end(second.redrive(left, rest), "done")
+    back = read_all(scene.bootstrap, retry_topic(group, scene.topic))
+    assert [message.value() for message in back] == [b'{"n": %d}' % number for number in range(10)]
+    assert Desk(settings, group).unfinished() is None
+
+
+def test_100_000_scattered_letters_are_settled_one_by_one(scene, group):  # noqa: F811
+    """More than any offset map holds; the topic is compacted, so only its newest bitmaps count."""
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+    where = TopicPartition(f"dlq.{group}.{scene.topic}", 0)
+    eventually(lambda: where.topic in Admin(settings).topic_ids([where.topic]))
+    desk = Desk(settings, group)
+    offsets = range(0, 300_000, 3)
+    records = [record for at in range(0, 100_000, 5_000) for record in desk.settled.settle(
+        [(where, offset) for offset in offsets[at : at + 5_000]], "discarded")]  # fmt: skip
+    desk._writer.write(records)
+    again = Desk(settings, group).settled
+    assert again.count(where.topic) == {"redriven": 0, "discarded": 100_000}
+    assert again.of(where.topic, 0, 299_997) == "discarded"
+    assert again.of(where.topic, 0, 299_998) is None
+    assert ends_of(desk.look, group) == {f"{where.topic}/0": 10}
+
+
+def test_a_dead_letter_topic_that_is_made_anew_has_nothing_settled(scene, group):  # noqa: F811
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+    name = f"dlq.{group}.{scene.topic}"
+    assert letters(scene, "discard", "--all", "--reason", "x", "--yes").code == 0
+    assert listed(scene)["total"] == 0
+    admin = Admin(settings)
+    admin.client.delete_topics([name])[name].result(20)
+    eventually(lambda: name not in admin.topic_partitions())
+    bury(scene, group, scene.topic, 3)
+    assert listed(scene)["total"] == 3

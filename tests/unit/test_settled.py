@@ -1,0 +1,80 @@
+"""What is settled is told in few records, and read back from them; pure."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recado.errors import RecadoError
+from recado.kafka.memory import MemoryMessage
+from recado.letters.filter import Filter
+from recado.outcomes.letter import letter_of
+from recado.outcomes.settled import CHUNK, Discard, Job, Settled
+from recado.record import Outgoing, TopicPartition
+
+#: Topic ids are base64: they may hold a slash.
+IDS = {"dlq.g.t": "a/b+c=_-", "dlq.g.u": "x"}
+
+
+def read_back(records: list[Outgoing], ids=IDS) -> Settled:
+    settled = Settled("g", ids)
+    for record in records:
+        settled.take(record.key, record.value)
+    return settled
+
+
+@given(st.sets(st.integers(0, 3 * CHUNK)), st.sets(st.integers(0, 3 * CHUNK)))
+def test_it_comes_back_as_it_was(redriven, discarded):
+    where, first = TopicPartition("dlq.g.t", 1), Settled("g", IDS)
+    records = [
+        *first.settle([(where, offset) for offset in sorted(redriven)], "redriven"),
+        *first.settle([(where, offset) for offset in sorted(discarded)], "discarded"),
+    ]
+    again = read_back(records)
+    for offset in redriven | discarded:
+        expected = "discarded" if offset in discarded else "redriven"
+        assert first.of("dlq.g.t", 1, offset) == again.of("dlq.g.t", 1, offset) == expected
+    assert again.of("dlq.g.t", 0, next(iter(redriven), 0)) is None
+    assert again.count("dlq.g.t") == {"redriven": len(redriven), "discarded": len(discarded)}
+    assert again.count("dlq.g.u") == {"redriven": 0, "discarded": 0}
+
+
+def test_any_number_of_letters_takes_a_record_for_each_65_536_offsets():
+    settled = Settled("g", IDS)
+    records = settled.settle([(TopicPartition("dlq.g.t", 0), n) for n in range(0, 2 * CHUNK, 2)], "discarded")
+    assert len(records) == 2
+    assert max(len(record.value or b"") for record in records) < 12_000
+
+
+def test_a_topic_that_was_made_anew_has_nothing_settled():
+    records = Settled("g", IDS).settle([(TopicPartition("dlq.g.t", 0), 1)], "redriven")
+    assert read_back(records, {"dlq.g.t": "other"}).of("dlq.g.t", 0, 1) is None
+
+
+def test_nothing_is_settled_in_a_topic_whose_id_is_not_known():
+    with pytest.raises(RecadoError, match=r"the id of topic dlq\.g\.v"):
+        Settled("g", IDS).settle([(TopicPartition("dlq.g.v", 0), 1)], "redriven")
+
+
+def test_jobs_and_discards_are_noted_and_nonsense_is_passed_over():
+    settled = Settled("g", IDS)
+    job = Job(id="1", at=1, by="ana", asked={"kind": "x"}, ends={"dlq.g.t/0": 4})
+    discard = Discard(id="2", at=2, by="ana", reason="test", letters=1, first=["dlq.g.t/0/1"])
+    again = read_back([settled.note(job), settled.note(discard)])
+    for key, value in ((b"letters a", b"{}"), (b"letters dlq.g.t x 0 0", b"no"), (b"note 3", b"[]"), (None, None)):
+        again.take(key, value)
+    assert (again.jobs, again.discards) == ({"1": job}, {"2": discard})
+
+
+def test_a_filter_means_what_all_of_it_says():
+    message = MemoryMessage(Outgoing("dlq.g.t", b"a value", "id", b"k", [("recado-failure", b"X in y")]), 0, 3, 5_000)
+    letter = letter_of(message)
+    for wanted in (Filter(), Filter(kind="X in y"), Filter(key="k"), Filter(text="value"), Filter(since=5_000)):
+        assert wanted.means(letter, message)
+    assert Filter(letters=["dlq.g.t/0/3"], kind="X in y", until=5_001).means(letter, message)
+    for wanted in (
+        Filter(letters=["dlq.g.t/0/4"]), Filter(kind="X"), Filter(key="j"), Filter(text="nothing"),
+        Filter(since=5_001), Filter(until=5_000), Filter(topic="other"),
+    ):  # fmt: skip
+        assert not wanted.means(letter, message)
