@@ -476,6 +476,33 @@ def test_revoking_waits_for_what_executes_then_commits_and_the_next_owner_goes_o
     assert [h[1:] for h in handled] == [(1, 0), (1, 1)]
 
 
+def test_what_is_done_is_committed_while_a_partition_waits_to_be_given_away():
+    kafka, first, second = MemoryKafka({"orders": 2}), Worker(), Worker()
+    began, quick, slow = threading.Event(), threading.Event(), threading.Event()
+
+    @first.handler("orders", concurrency=4)
+    def one(record: Record):
+        began.set()
+        assert (slow if record.text() == "slow" else quick).wait(20)
+
+    second.handler("orders")(lambda record: None)
+    kafka.send("orders", "quick", key=b"a", partition=0)
+    kafka.send("orders", "slow", key=b"b", partition=0)
+    kafka.send("orders", "quick", key=b"a", partition=1)
+    kafka.send("orders", "slow", key=b"b", partition=1)
+    with member(first, kafka):
+        assert began.wait(20)
+        with member(second, kafka):
+            eventually(lambda: len(kafka.group(GROUP).members) == 2)
+            time.sleep(0.3)  # the first one waits for its handlers, inside of the rebalance
+            quick.set()
+            wait_committed(kafka, 1, partition=0)
+            wait_committed(kafka, 1, partition=1)
+            slow.set()
+            wait_committed(kafka, 2, partition=0)
+            wait_committed(kafka, 2, partition=1)
+
+
 def test_late_results_of_a_lost_partition_are_dropped_and_its_key_does_not_overlap():
     kafka, worker = MemoryKafka({"orders": 1}), Worker()
     began, go, active, problems = threading.Event(), threading.Event(), [], []

@@ -71,6 +71,7 @@ class Rebalance:
             self._pulse.tick()
             time.sleep(LOOK_EVERY_S)
             self._settlement.settle()
+            self._commits.commit_some()  # else a crash repeats what all partitions have done since this began
         self._settlement.settle_all()
         if not self._commits.commit_all(epochs):
             self._say_uncommitted(epochs)

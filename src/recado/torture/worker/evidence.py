@@ -48,9 +48,6 @@ class Evidence:
     ledger: Ledger | None = None
     #: When a commit first covered a record, in nanoseconds; filled by the judge.
     covered: dict[At, int] = field(default_factory=dict)
-    #: Records that waited in a retry topic behind a failed one of their key; likewise. Their own offset says nothing of
-    #: whether they are done.
-    parked: set[At] = field(default_factory=set)
 
 
 def at_of(call: Call) -> At:

@@ -13,9 +13,6 @@ from recado.torture.worker.repeats import again
 
 __all__ = ["Evidence", "judge"]
 
-#: What waited behind a record in a retry topic follows it so soon, in nanoseconds.
-BEHIND_NS = 1_000_000_000
-
 
 def judge(evidence: Evidence) -> Judgement:
     """Hold the journals against everything else."""
@@ -46,26 +43,13 @@ def done_at(evidence: Evidence) -> dict[At, int]:
 
 
 def kept_at(evidence: Evidence, done: Mapping[At, int]) -> dict[At, int]:
-    """The same, or when an attempt failed after which a record left for a retry topic: it came back from there.
-
-    Where order is kept its key's later records left behind it, and came back right after it.
-    """
+    """The same, or when an attempt failed after which a record left for a retry topic: it came back from there."""
     kept, failed = dict(done), dict[At, int]()
-    waits: dict[tuple[str, int, str], tuple[int, int]] = {}
     for call in evidence.calls:
-        at, lane = at_of(call), (call.place.topic, call.place.partition, call.place.key)
+        at = at_of(call)
         failed_ns = failed.get(at)
-        since, until = waits.get(lane, (0, 0))
-        over = max(until, done.get(at, 0), call.ended_ns or call.began_ns)
         if failed_ns is not None and call.place.attempt > 1 and call.began_ns - failed_ns >= AWAY_NS:
             kept[at] = min(kept.get(at, failed_ns), failed_ns)
-            if call.place.topic in evidence.kept:
-                since = since if failed_ns <= until + BEHIND_NS else failed_ns
-                waits[lane] = (since, over)
-        elif at in evidence.parked or (failed_ns is None and call.began_ns <= until + BEHIND_NS):
-            evidence.parked.add(at)
-            kept[at] = min(kept.get(at, since), since)
-            waits[lane] = (since, over)
         if not call.ok and call.ended_ns is not None and not (at in failed and was_frozen(call)):
             failed[at] = call.ended_ns
     return kept
@@ -105,6 +89,8 @@ def _past(evidence: Evidence, done: Mapping[At, int]) -> Finding:
             done_ns = done.get(at)
             if done_ns is None:
                 finding.look(f"{name_of(at)} was never done, but committed")
+            elif commit.topic in evidence.kept:  # it may have waited in a retry topic behind its key
+                finding.look("")
             elif done_ns >= (commit.at_ms + 1) * 1_000_000:  # the coordinator's time is a whole millisecond
                 late_ms = done_ns / 1e6 - commit.at_ms
                 finding.look(f"{name_of(at)} was done {late_ms:.1f} ms after it was committed")
