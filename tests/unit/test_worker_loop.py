@@ -478,20 +478,19 @@ def test_revoking_waits_for_what_executes_then_commits_and_the_next_owner_goes_o
 
 def test_what_is_done_is_committed_while_a_partition_waits_to_be_given_away():
     kafka, first, second = MemoryKafka({"orders": 2}), Worker(), Worker()
-    began, quick, slow = threading.Event(), threading.Event(), threading.Event()
+    quick, slow, at_work = threading.Event(), threading.Event(), []
 
     @first.handler("orders", concurrency=4)
     def one(record: Record):
-        began.set()
+        at_work.append(record.text())
         assert (slow if record.text() == "slow" else quick).wait(20)
 
     second.handler("orders")(lambda record: None)
-    kafka.send("orders", "quick", key=b"a", partition=0)
-    kafka.send("orders", "slow", key=b"b", partition=0)
-    kafka.send("orders", "quick", key=b"a", partition=1)
-    kafka.send("orders", "slow", key=b"b", partition=1)
     with member(first, kafka):
-        assert began.wait(20)
+        for count, name in enumerate(("quick", "slow"), 1):
+            for partition in range(2):
+                kafka.send("orders", name, key=name.encode(), partition=partition)
+            eventually(lambda count=count: len(at_work) == 2 * count)
         with member(second, kafka):
             eventually(lambda: len(kafka.group(GROUP).members) == 2)
             time.sleep(0.3)  # the first one waits for its handlers, inside of the rebalance
