@@ -486,7 +486,7 @@ def test_what_is_done_is_committed_while_a_partition_waits_to_be_given_away():
         assert (slow if record.text() == "slow" else quick).wait(20)
 
     second.handler("orders")(lambda record: None)
-    with member(first, kafka):
+    with member(first, kafka) as running:
         for count, name in enumerate(("quick", "slow"), 1):
             for partition in range(2):
                 kafka.send("orders", name, key=name.encode(), partition=partition)
@@ -497,6 +497,8 @@ def test_what_is_done_is_committed_while_a_partition_waits_to_be_given_away():
             quick.set()
             wait_committed(kafka, 1, partition=0)
             wait_committed(kafka, 1, partition=1)
+            owners = kafka.group(GROUP).owners
+            assert {owners[TopicPartition("orders", number)] for number in range(2)} == {running.consumer}
             slow.set()
             wait_committed(kafka, 2, partition=0)
             wait_committed(kafka, 2, partition=1)
