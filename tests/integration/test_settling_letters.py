@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 from confluent_kafka import KafkaException
@@ -173,3 +176,20 @@ def test_a_dead_letter_topic_that_is_made_anew_has_nothing_settled(scene, group)
     eventually(lambda: name not in admin.topic_partitions())
     bury(scene, group, scene.topic, 3)
     assert listed(scene)["total"] == 3
+
+
+def test_ctrl_c_stops_a_redrive_between_two_batches_and_it_goes_on_elsewhere(scene, group):  # noqa: F811
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+    Admin(settings).create_topic(retry_topic(group, scene.topic), partitions=1)
+    command = [sys.executable, "-m", "recado", "dead-letters", "redrive", "--all", "--rate", "2", "--no-follow"]
+    process = subprocess.Popen(
+        [*command, "--group", group, "--bootstrap-servers", scene.bootstrap],
+        cwd=scene.folder, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    eventually(lambda: len(read_all(scene.bootstrap, retry_topic(group, scene.topic))) >= 2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, "--resume" in said) == (3, True), said
+    assert letters(scene, "redrive", "--resume", "--no-follow").code == 0
+    back = read_all(scene.bootstrap, retry_topic(group, scene.topic))
+    assert [message.value() for message in back] == [b'{"n": %d}' % number for number in range(10)]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -138,6 +141,24 @@ def discard(reason: str, yes: bool, **given: Any) -> int:
     return 0
 
 
+class _Stopped(Exception):
+    """A signal came."""
+
+
+@contextmanager
+def _signals(act: Callable[[], None]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM do this, where signals can be caught at all (the main thread)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: act()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class _Redrive:
     """One run of a redrive."""
 
@@ -151,10 +172,12 @@ class _Redrive:
         self._redriven: set[tuple[str, int, int]] = set()
         self._began = time.monotonic()
         self._ends = ends_of(desk.look, desk.group)
+        #: Set by a signal: between two batches it is looked at, so that none is left half done.
+        self._stop = threading.Event()
 
     def run(self, canary: tuple[int, ...], *, follow: bool) -> int:
         letters = found(self._desk.look, self._group, self._wanted, dict(self._job.ends))
-        with StatusLine() as line:
+        with StatusLine() as line, _signals(self._stop.set):
             try:
                 for size in canary:
                     self._send(list(islice(letters, size)), line)
@@ -168,16 +191,16 @@ class _Redrive:
                 line.clear()
                 click.echo(f"Redrove {len(self._redriven):,} letters to group {self._group}.", err=True)
                 return self._follow(line) if follow and self._redriven else 0
-            except KeyboardInterrupt:
+            except _Stopped:
                 line.clear()
                 return self._stopped(LEFT)
 
     def _send(self, batch: list[Found], line: StatusLine) -> None:
         if not batch:
             return
-        if self._rate:
-            ahead_s = len(self._redriven) / self._rate - (time.monotonic() - self._began)
-            time.sleep(max(0.0, ahead_s))
+        ahead_s = len(self._redriven) / self._rate - (time.monotonic() - self._began) if self._rate else 0.0
+        if self._stop.wait(max(0.0, ahead_s)):
+            raise _Stopped
         self._job = self._desk.redrive(self._job, batch, value=self._value)
         self._redriven |= {one.origin for one in batch}
         line.show(f"{len(self._redriven):,} letters have come back")
@@ -188,7 +211,8 @@ class _Redrive:
             line.show(
                 f"{now.done:,} done, {now.dead_again:,} dead again, {now.waiting:,} waiting; Ctrl-C stops looking"
             )
-            time.sleep(LOOK_S)
+            if self._stop.wait(LOOK_S):
+                raise _Stopped
         line.clear()
         click.echo(f"{now.done:,} done, {now.dead_again:,} dead again.", err=True)
         return DEAD_AGAIN if now.dead_again else 0
