@@ -12,6 +12,7 @@ from uuid_utils import uuid7
 from recado.clock import wall_clock_ms
 from recado.errors import UnknownTopic
 from recado.kafka.abstract import Message
+from recado.kafka.clients import ClusterClients
 from recado.kafka.exclusive import Exclusive
 from recado.kafka.scan import Range
 from recado.letters.filter import Filter
@@ -80,9 +81,10 @@ class Desk:
         self.settings = self._settings = settings
         self.group = self._group = group
         self.look = Look(settings)
+        self._clients = ClusterClients(settings)
         topic = settled_topic(group)
         if topic not in self.look.counts:
-            self.look.admin.create_topic(topic, partitions=1, config=CONFIG)
+            self._clients.create_topic(topic, partitions=1, config=CONFIG)
         self._writer = Exclusive(settings, f"recado-settled-{group}")
         # Only now: nobody else can settle any more what this one has not read.
         self.look = Look(settings)
@@ -153,7 +155,7 @@ class Desk:
             if count is None:
                 raise UnknownTopic(f"topic {source} does not exist, so nothing can come back to it.")
             most = str(self._settings.max_record_bytes + EXTRA_BYTES)
-            self.look.admin.create_topic(topic, partitions=count, config={**RETRY_CONFIG, "max.message.bytes": most})
+            self._clients.create_topic(topic, partitions=count, config={**RETRY_CONFIG, "max.message.bytes": most})
             while topic not in self.look.counts:
                 time.sleep(0.05)
                 self.look.counts = self.look.admin.topic_partitions()
