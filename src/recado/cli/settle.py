@@ -19,7 +19,7 @@ from recado.cli.options import settings_options
 from recado.cli.places import place_of
 from recado.cli.status_line import StatusLine
 from recado.cli.tail import moment_ms
-from recado.letters.desk import BATCH, Desk, Found, ends_of, found
+from recado.letters.desk import Desk, Found, batches, ends_of, found
 from recado.letters.filter import Filter
 from recado.letters.follow import Fates, fates
 from recado.outcomes.settled import Job
@@ -132,7 +132,7 @@ def discard(reason: str, yes: bool, **given: Any) -> int:
             return 0
         click.confirm(f"Discard {total:,} letters of group {settings.group}?", abort=True, err=True)
     with StatusLine() as line:
-        for batch in _batches(found(desk.look, settings.group, wanted, ends)):
+        for batch in batches(found(desk.look, settings.group, wanted, ends)):
             desk.discard(batch, by=given["by"] or getpass.getuser(), reason=reason)
             count += len(batch)
             line.show(f"{count:,} discarded")
@@ -183,8 +183,7 @@ class _Redrive:
                     self._send(list(islice(letters, size)), line)
                     if self._redriven and (code := self._follow(line)):
                         return self._stopped(code)
-                size = max(1, min(BATCH, int(self._rate))) if self._rate else BATCH
-                for batch in _batches(letters, size):
+                for batch in batches(letters, max(1, int(self._rate))) if self._rate else batches(letters):
                     self._send(batch, line)
                 self._job = self._desk.end(self._job, "done")
                 self._desk.leave()
@@ -264,8 +263,3 @@ def _count(settings: Settings, wanted: Filter) -> int:
         total = sum(1 for _ in letters)
     click.echo(f"{total:,} letters of group {settings.group} are meant.")
     return 0
-
-
-def _batches(letters: Iterator[Found], size: int = BATCH) -> Iterator[list[Found]]:
-    while batch := list(islice(letters, size)):
-        yield batch

@@ -10,7 +10,7 @@ import msgspec
 from uuid_utils import uuid7
 
 from recado.clock import wall_clock_ms
-from recado.errors import UnknownTopic
+from recado.errors import RecadoError, UnknownTopic
 from recado.kafka.abstract import Message
 from recado.kafka.clients import ClusterClients
 from recado.kafka.exclusive import Exclusive
@@ -26,10 +26,11 @@ from recado.record import Outgoing, TopicPartition
 from recado.settings import Settings
 from recado.tracking.look import Look
 
-__all__ = ["BATCH", "Desk", "Found", "ends_of", "found"]
+__all__ = ["Desk", "Found", "batches", "ends_of", "found"]
 
-#: Letters that one transaction settles: a stop waits for no more than one of them.
+#: Letters that one transaction settles, and their bytes: a stop waits for no more than one of them.
 BATCH = 500
+BATCH_BYTES = 8_000_000
 
 #: Letters that a discard names one by one.
 NAMED = 20
@@ -65,6 +66,20 @@ def found(
             letter = letter_of(message)
             if letter.group in ("", group) and wanted.means(letter, message):
                 yield Found(letter, message)
+
+
+def batches(letters: Iterator[Found], size: int = BATCH) -> Iterator[list[Found]]:
+    """What may be settled at once: so many letters, or so many bytes."""
+    batch: list[Found] = []
+    held_bytes = 0
+    for one in letters:
+        batch.append(one)
+        held_bytes += len(one.message)
+        if len(batch) >= min(size, BATCH) or held_bytes >= BATCH_BYTES:
+            yield batch
+            batch, held_bytes = [], 0
+    if batch:
+        yield batch
 
 
 def ends_of(look: Look, group: str) -> dict[str, int]:
@@ -137,6 +152,8 @@ class Desk:
 
     def _back(self, one: Found, value: bytes | None) -> Outgoing:
         letter, message = one
+        if not letter.source_topic or letter.source_offset < 0:
+            return self._by_hand(one, value)
         given = history_of(message) or History(
             self._group, letter.source_topic, letter.source_partition, letter.source_offset, letter.timestamp_ms
         )
@@ -146,6 +163,17 @@ class Desk:
         )
         record = retry_record(message, history, history.partition % self._retry_partitions(history.topic))
         return record if value is None else msgspec.structs.replace(record, value=value)
+
+    def _by_hand(self, one: Found, value: bytes | None) -> Outgoing:
+        """A letter that does not tell where it stood comes back as one that somebody put into the retry topic."""
+        letter, message = one
+        source = source_of_letters(letter.topic, self._group)
+        if source is None:
+            raise RecadoError(f"{letter.topic} is no dead-letter topic of group {self._group}.")
+        partition = letter.partition % self._retry_partitions(source)
+        content = message.value() if value is None else value
+        headers = list(message.headers() or ())
+        return Outgoing(retry_topic(self._group, source), content, letter.id, message.key(), headers, partition)
 
     def _retry_partitions(self, source: str) -> int:
         """How many partitions the retry topic has; it is made where it is not there."""
