@@ -40,6 +40,15 @@ def test_it_comes_back_as_it_was(redriven, discarded):
     assert again.count("dlq.g.u") == {"redriven": 0, "discarded": 0}
 
 
+def test_what_kafka_has_deleted_meanwhile_does_not_count():
+    settled, where = Settled("g", IDS), TopicPartition("dlq.g.t", 0)
+    settled.settle([(where, offset) for offset in (0, 9, CHUNK, CHUNK + 9, 3 * CHUNK)], "redriven")
+    assert settled.count("dlq.g.t", {0: 0})["redriven"] == 5
+    assert settled.count("dlq.g.t", {0: 9})["redriven"] == 4
+    assert settled.count("dlq.g.t", {0: CHUNK + 1})["redriven"] == 2
+    assert settled.count("dlq.g.t", {0: 9 * CHUNK, 1: 0})["redriven"] == 0
+
+
 def test_any_number_of_letters_takes_a_record_for_each_65_536_offsets():
     settled = Settled("g", IDS)
     records = settled.settle([(TopicPartition("dlq.g.t", 0), n) for n in range(0, 2 * CHUNK, 2)], "discarded")

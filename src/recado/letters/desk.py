@@ -14,12 +14,13 @@ from recado.errors import UnknownTopic
 from recado.kafka.abstract import Message
 from recado.kafka.exclusive import Exclusive
 from recado.kafka.scan import Range
+from recado.letters.back import back
 from recado.letters.filter import Filter
+from recado.letters.origins import Origin
 from recado.outcomes.group_topics import CONFIG as RETRY_CONFIG
 from recado.outcomes.group_topics import retry_topic, settled_topic, source_of_letters
-from recado.outcomes.history import History, history_of
+from recado.outcomes.history import history_of
 from recado.outcomes.letter import Letter, letter_of
-from recado.outcomes.retry import retry_record
 from recado.outcomes.settled import CONFIG, Discard, Job
 from recado.record import Outgoing, TopicPartition
 from recado.settings import Settings
@@ -49,9 +50,9 @@ class Found(NamedTuple):
         return TopicPartition(self.letter.topic, self.letter.partition), self.letter.offset
 
     @property
-    def origin(self) -> tuple[str, int, int]:
+    def origin(self) -> Origin:
         """Where its record stood first."""
-        return self.letter.source_topic, self.letter.source_partition, self.letter.source_offset
+        return Origin(self.letter.source_topic, self.letter.source_partition, self.letter.source_offset)
 
 
 def found(
@@ -89,16 +90,22 @@ class Desk:
         self.look.admin.wait_stable(self.look.partitions(topic))
         self.settled = self.look.settled(group)
 
-    def begin(self, wanted: Filter, by: str) -> Job:
-        """Begin a redrive: what it means is frozen now."""
+    def begin(self, wanted: Filter, by: str, *, canary: Sequence[int] = (), rate: float = 0, noted: bool = True) -> Job:
+        """Begin a redrive: what it means is frozen now.
+
+        With ``noted=False`` it is noted together with its first letters only, so that nothing can be resumed before.
+        """
         job = Job(
             id=str(uuid7()),
             at=wall_clock_ms(),
             by=by,
             asked=msgspec.to_builtins(wanted),
             ends=ends_of(self.look, self._group),
+            canary=list(canary),
+            rate=rate,
         )
-        self._writer.write([self.settled.note(job)])
+        if noted:
+            self._writer.write([self.settled.note(job)])
         return job
 
     def unfinished(self) -> Job | None:
@@ -114,9 +121,9 @@ class Desk:
         self._writer.write([*records, self.settled.note(job)])
         return job
 
-    def end(self, job: Job, state: str) -> Job:
-        """Note how a redrive ended: ``done``, or ``stopped``, so that it can be resumed."""
-        job = msgspec.convert({**msgspec.to_builtins(job), "state": state}, Job)
+    def note(self, job: Job, **changes: object) -> Job:
+        """Note how far a redrive is, or how it ended."""
+        job = msgspec.structs.replace(job, **changes)
         self._writer.write([self.settled.note(job)])
         return job
 
@@ -134,16 +141,10 @@ class Desk:
         self.look.admin.wait_stable([TopicPartition(settled_topic(self._group), 0)])
 
     def _back(self, one: Found, value: bytes | None) -> Outgoing:
-        letter, message = one
-        given = history_of(message) or History(
-            self._group, letter.source_topic, letter.source_partition, letter.source_offset, letter.timestamp_ms
-        )
-        place = f"{letter.topic}/{letter.partition}/{letter.offset}"
-        history = msgspec.structs.replace(
-            given, group=self._group, attempts=0, due_ms=0, redriven=given.redriven + 1, dead_letter=place
-        )
-        record = retry_record(message, history, history.partition % self._retry_partitions(history.topic))
-        return record if value is None else msgspec.structs.replace(record, value=value)
+        history = history_of(one.message)
+        topic = one.letter.source_topic if history is None else history.topic
+        partitions = self._retry_partitions(topic)
+        return back(one.letter, one.message, self._group, partitions=partitions, value=value)
 
     def _retry_partitions(self, source: str) -> int:
         """How many partitions the retry topic has; it is made where it is not there."""
