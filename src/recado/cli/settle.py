@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -13,11 +12,10 @@ from typing import Any, TypeVar
 
 import click
 
+from recado.cli.letter_filter import filter_of, filter_options
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
-from recado.cli.places import place_of
 from recado.cli.status_line import StatusLine
-from recado.cli.tail import moment_ms
 from recado.letters.desk import BATCH, Desk, Found, ends_of, found
 from recado.letters.filter import Filter
 from recado.letters.redrive import CANARY, Redrive, Standing
@@ -36,12 +34,7 @@ def _filtered(command: F) -> F:
     """Give a command the options that say which letters are meant."""
     options = [
         click.argument("letters", nargs=-1, metavar="[TOPIC/PARTITION/OFFSET]…"),
-        click.option("--topic", default="", help="Those of this source topic."),
-        click.option("--kind", default="", help="Those of this kind, as `list` writes it."),
-        click.option("--key", help="Those with this key."),
-        click.option("--text", default="", help="Those with this text in the value or the error."),
-        click.option("--since", metavar="SPAN|TIME", help="Those that died since then: 10m, 2h, 1d ago, or a time."),
-        click.option("--until", metavar="SPAN|TIME", help="Those that died before that."),
+        filter_options,
         click.option("--all", "everything", is_flag=True, help="Every letter of the group."),
         click.option("--dry-run", is_flag=True, help="Only count them."),
         click.option("--by", default=None, help="Who does this; your user name where it is left out."),
@@ -185,20 +178,7 @@ def _line(line: StatusLine, now: Standing) -> None:
 
 
 def _filter(given: dict[str, Any]) -> Filter:
-    now_s = time.time()
-    since, until = (0 if given[name] is None else moment_ms(given[name], now_s) for name in ("since", "until"))
-    for letter in given["letters"]:
-        if place_of(letter) is None:
-            raise click.UsageError(f"{letter!r} names no dead letter: it must be TOPIC/PARTITION/OFFSET.")
-    wanted = Filter(
-        letters=list(given["letters"]),
-        topic=given["topic"],
-        kind=given["kind"],
-        key=given["key"],
-        text=given["text"],
-        since=since,
-        until=until,
-    )
+    wanted = filter_of(given)
     if wanted == Filter() and not given["everything"]:
         raise click.UsageError("Which letters? Name them, or a --kind, --topic, --key, --text, --since, or --all.")
     return wanted

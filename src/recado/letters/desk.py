@@ -13,7 +13,7 @@ from recado.clock import wall_clock_ms
 from recado.errors import UnknownTopic
 from recado.kafka.abstract import Message
 from recado.kafka.exclusive import Exclusive
-from recado.kafka.scan import Range
+from recado.kafka.scan import SPARING, Range
 from recado.letters.back import back
 from recado.letters.filter import Filter
 from recado.letters.origins import Origin
@@ -60,10 +60,10 @@ def found(
 ) -> Iterator[Found]:
     """The letters that are meant and not settled, in offset order by partition, up to where ``ends`` says."""
     settled = look.settled(group)
-    for message in look.read(_ranges(look, wanted, ends), progress):
-        if settled.of(message.topic(), message.partition(), message.offset()) is None:
+    for message in look.read(_ranges(look, wanted, ends), progress, pace=SPARING):
+        if settled.of(message.topic(), message.partition(), message.offset()) is None and wanted.means(message):
             letter = letter_of(message)
-            if letter.group in ("", group) and wanted.means(letter, message):
+            if letter.group in ("", group):
                 yield Found(letter, message)
 
 
