@@ -193,3 +193,15 @@ def test_ctrl_c_stops_a_redrive_between_two_batches_and_it_goes_on_elsewhere(sce
     assert letters(scene, "redrive", "--resume", "--no-follow").code == 0
     back = read_all(scene.bootstrap, retry_topic(group, scene.topic))
     assert [message.value() for message in back] == [b'{"n": %d}' % number for number in range(10)]
+
+
+def test_a_letter_that_does_not_tell_where_it_stood_comes_back_as_it_is(scene, topic, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(scene.folder)
+    name = topic(partitions=1)
+    letter_topic = f"dlq.{scene.group}.{name}"
+    Admin(Settings(bootstrap_servers=scene.bootstrap)).create_topic(letter_topic, partitions=1)
+    scene.send(letter_topic, 1, keys=1)
+    with scene.worker(HANDLER, name) as program:
+        ran = letters(scene, "redrive", f"{letter_topic}/0/0")
+        assert ran.code == 0, ran.err
+        eventually(lambda: len(scene.journal("done")) == 1, why=lambda: program.log)

@@ -144,6 +144,35 @@ def test_an_offset_stays_until_the_next_place_has_the_record(bench):
     again.close()
 
 
+def test_what_has_moved_is_committed_at_the_end_though_the_group_refuses_at_first(bench, monkeypatch):
+    bench.send("soon", 100)
+    line = bench.line()
+    bench.settle(line)
+    commit, refused = line._consumer.commit, []
+
+    def refuse(offsets, *, wait: bool) -> bool:
+        """As a group that rebalances: until its member has polled."""
+        if len(refused) < 2:
+            refused.append(offsets)
+            return False
+        return commit(offsets, wait=wait)
+
+    monkeypatch.setattr(line._consumer, "commit", refuse)
+    bench.now_ms += 100
+    for _ in range(5):
+        line.step(0)
+    assert bench.landed() == ["soon"]
+    bench.send("later", 1000)
+    line.close()
+    assert len(refused) == 2
+    assert bench.waiting() == 1, "what came while it caught up is not passed"
+    again = bench.line()
+    bench.settle(again)
+    bench.pass_ms(1000, again)
+    assert bench.landed() == ["soon", "later"]
+    again.close()
+
+
 def test_a_target_that_is_gone_keeps_its_record_and_holds_up_no_other(bench):
     bench.kafka.create_topic("gone")
     bench.send("kept", 100, topic="gone")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from recado.errors import RecadoError
 from recado.kafka.memory import MemoryMessage
 from recado.letters.back import back
 from recado.outcomes.dead_letter import FAMILIES, cause_of, dead_letter
@@ -55,3 +56,11 @@ def test_a_letter_of_another_program_keeps_all_headers():
     record = back(letter_of(dead), dead, "g", partitions=2)
     assert record.headers[:3] == headers
     assert (record.topic, record.partition, record.id) == ("retry.g.orders", 1, "orders/1/5")
+
+
+def test_a_letter_that_tells_nothing_comes_back_as_it_is():
+    dead = MemoryMessage(Outgoing("dlq.g.orders", b"v", id="", key=b"k", headers=[("a", b"b")]), 5, 0, 9_000)
+    record = back(letter_of(dead), dead, "g", partitions=2)
+    assert (record.topic, record.partition, record.value, record.headers) == ("retry.g.orders", 1, b"v", [("a", b"b")])
+    with pytest.raises(RecadoError, match="no dead-letter topic of group other"):
+        back(letter_of(dead), dead, "other", partitions=2)

@@ -150,7 +150,9 @@ def test_what_was_done_is_repeated_only_after_a_crash_and_only_what_no_commit_co
     covered = [commit(1, 2.5), commit(1, 7)]
     assert verdict(calls, covered, 1, rebalances=[(1.5, 4)]) == {"again": 1}, "but it was covered"
     assert verdict(calls, [commit(1, 7)], 1, troubles=[(0.5, 5)]) == {}, "brokers were away"
-    assert verdict(calls, [commit(1, 2.5), commit(1, 7)], 1, troubles=[(0.5, 5)]) == {"again": 1}, "but it was covered"
+    away = [(2.6, 8)]
+    assert verdict(calls, [commit(1, 2.5), commit(1, 7)], 1, troubles=away) == {"again": 1}, "but it was covered"
+    assert verdict(calls, [commit(1, 2.7), commit(1, 7)], 1, troubles=away) == {}, "by one that nobody may have had"
 
 
 def test_rebalances_are_read_from_the_logs_of_the_coordinators(tmp_path):

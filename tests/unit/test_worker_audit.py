@@ -12,6 +12,7 @@ from recado.record import TopicPartition
 from recado.worker.audit import GRACE_S, STALLED_S, Audit
 from recado.worker.crew import crew_of
 from recado.worker.delays import Delays
+from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
 
@@ -31,7 +32,7 @@ class Scene:
         self.now = 1000.0
         self.owns: set[TopicPartition] | None = {ONE}
         self.end = 10
-        self.away = False
+        self.away = self.parks = False
         self.delays = Delays()
         self.holdings = Holdings(
             group="group", runners=crew.runners, find=lambda topic: self.runner, guards={}, homes={}
@@ -45,8 +46,13 @@ class Scene:
             delays=self.delays,
             flow=Flow(consumer=self.consumer, holdings=self.holdings, clock=lambda: self.now),
             pauses={},
+            parking=self,
             clock=lambda: self.now,
         )
+
+    def is_waiting(self, epoch: Epoch) -> bool:
+        """As ``Parking``: something of the partition is parked."""
+        return self.parks
 
     def owned(self, member: str) -> set[TopicPartition] | None:
         assert member == self.consumer.member_id
@@ -110,6 +116,9 @@ def test_what_moves_or_is_being_handled_or_waits_for_a_reason_is_not_stalled():
     scene.epoch.claims[12] = "waits for another copy"
     assert scene.after(10 * STALLED_S) == []
     scene.epoch.claims.clear()
+    scene.parks = True
+    assert scene.after(10 * STALLED_S) == []
+    scene.parks = False
     assert scene.after(STALLED_S + 1) == [("stalled", 0)]
 
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "groups": "List consumer groups with their lag.",
     "where": "Where one message is now.",
     "dead-letters": "What a group gave up, by kind and one by one.",
-    "verify": "The ledger: does every record have an end, or a place where it waits?",
+    "verify": "The ledger: does every record have an end?",
     "torture": "Faults under load, and a verdict: was anything lost?",
     "spool": "What waits on this machine for Kafka, and what it refused.",
     "settings": "Show every setting, its value and where it came from.",

@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +15,7 @@ from recado.cli.letter_filter import filter_of, filter_options
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.status_line import StatusLine
-from recado.letters.desk import BATCH, Desk, Found, ends_of, found
+from recado.letters.desk import Desk, batches, ends_of, found
 from recado.letters.filter import Filter
 from recado.letters.redrive import CANARY, Redrive, Standing
 from recado.settings import Settings
@@ -122,7 +121,7 @@ def discard(reason: str, yes: bool, **given: Any) -> int:
             return 0
         click.confirm(f"Discard {total:,} letters of group {settings.group}?", abort=True, err=True)
     with StatusLine() as line:
-        for batch in _batches(found(desk.look, settings.group, wanted, ends)):
+        for batch in batches(found(desk.look, settings.group, wanted, ends)):
             desk.discard(batch, by=given["by"] or getpass.getuser(), reason=reason)
             count += len(batch)
             line.show(f"{count:,} discarded")
@@ -151,8 +150,6 @@ def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
         ended = redrive.run(follow=follow)
     line.clear()
     count, fate = redrive.count, redrive.fates
-    if redrive.homeless:
-        click.echo(f"{redrive.homeless:,} letters stay: nothing tells where they came from.", err=True)
     if ended == "stopped":
         if fate.dead_again:
             click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
@@ -197,8 +194,3 @@ def _count(settings: Settings, wanted: Filter) -> int:
         total = sum(1 for _ in letters)
     click.echo(f"{total:,} letters of group {settings.group} are meant.")
     return 0
-
-
-def _batches(letters: Iterator[Found], size: int = BATCH) -> Iterator[list[Found]]:
-    while batch := list(islice(letters, size)):
-        yield batch

@@ -12,24 +12,25 @@ from uuid_utils import uuid7
 from recado.clock import wall_clock_ms
 from recado.errors import UnknownTopic
 from recado.kafka.abstract import Message
+from recado.kafka.clients import ClusterClients
 from recado.kafka.exclusive import Exclusive
 from recado.kafka.scan import SPARING, Range
-from recado.letters.back import back
+from recado.letters.back import back, home
 from recado.letters.filter import Filter
 from recado.letters.origins import Origin
 from recado.outcomes.group_topics import CONFIG as RETRY_CONFIG
 from recado.outcomes.group_topics import retry_topic, settled_topic, source_of_letters
-from recado.outcomes.history import history_of
 from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.settled import CONFIG, Discard, Job
 from recado.record import Outgoing, TopicPartition
 from recado.settings import Settings
 from recado.tracking.look import Look
 
-__all__ = ["BATCH", "Desk", "Found", "ends_of", "found"]
+__all__ = ["Desk", "Found", "batches", "ends_of", "found"]
 
-#: Letters that one transaction settles: a stop waits for no more than one of them.
+#: Letters that one transaction settles, and their bytes: a stop waits for no more than one of them.
 BATCH = 500
+BATCH_BYTES = 8_000_000
 
 #: Letters that a discard names one by one.
 NAMED = 20
@@ -67,6 +68,20 @@ def found(
                 yield Found(letter, message)
 
 
+def batches(letters: Iterator[Found], size: int = BATCH) -> Iterator[list[Found]]:
+    """What may be settled at once: so many letters, or so many bytes."""
+    batch: list[Found] = []
+    held_bytes = 0
+    for one in letters:
+        batch.append(one)
+        held_bytes += len(one.message)
+        if len(batch) >= min(size, BATCH) or held_bytes >= BATCH_BYTES:
+            yield batch
+            batch, held_bytes = [], 0
+    if batch:
+        yield batch
+
+
 def ends_of(look: Look, group: str) -> dict[str, int]:
     """Where the group's dead letters end now, by topic/partition."""
     topics = [topic for topic in look.counts if source_of_letters(topic, group) is not None]
@@ -81,9 +96,10 @@ class Desk:
         self.settings = self._settings = settings
         self.group = self._group = group
         self.look = Look(settings)
+        self._clients = ClusterClients(settings)
         topic = settled_topic(group)
         if topic not in self.look.counts:
-            self.look.admin.create_topic(topic, partitions=1, config=CONFIG)
+            self._clients.create_topic(topic, partitions=1, config=CONFIG)
         self._writer = Exclusive(settings, f"recado-settled-{group}")
         # Only now: nobody else can settle any more what this one has not read.
         self.look = Look(settings)
@@ -141,9 +157,7 @@ class Desk:
         self.look.admin.wait_stable([TopicPartition(settled_topic(self._group), 0)])
 
     def _back(self, one: Found, value: bytes | None) -> Outgoing:
-        history = history_of(one.message)
-        topic = one.letter.source_topic if history is None else history.topic
-        partitions = self._retry_partitions(topic)
+        partitions = self._retry_partitions(home(one.letter, one.message, self._group))
         return back(one.letter, one.message, self._group, partitions=partitions, value=value)
 
     def _retry_partitions(self, source: str) -> int:
@@ -154,7 +168,7 @@ class Desk:
             if count is None:
                 raise UnknownTopic(f"topic {source} does not exist, so nothing can come back to it.")
             most = str(self._settings.max_record_bytes + EXTRA_BYTES)
-            self.look.admin.create_topic(topic, partitions=count, config={**RETRY_CONFIG, "max.message.bytes": most})
+            self._clients.create_topic(topic, partitions=count, config={**RETRY_CONFIG, "max.message.bytes": most})
             while topic not in self.look.counts:
                 time.sleep(0.05)
                 self.look.counts = self.look.admin.topic_partitions()

@@ -27,8 +27,9 @@ class Origins:
             self.add(*origin)
 
     def add(self, topic: str, partition: int, offset: int) -> None:
-        """Take one in."""
-        self._offsets.setdefault((topic, partition), BitMap64()).add(offset)
+        """Take one in, if it is a place: of some dead letters nothing tells where they stood."""
+        if topic and partition >= 0 and offset >= 0:
+            self._offsets.setdefault((topic, partition), BitMap64()).add(offset)
 
     def __contains__(self, origin: tuple[str, int, int]) -> bool:
         topic, partition, offset = origin

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from recado.errors import TakenOver
-from recado.letters.desk import BATCH, Desk, Found, ends_of, found
+from recado.letters.desk import Desk, Found, batches, ends_of, found
 from recado.letters.filter import Filter
 from recado.letters.follow import Fates, fates
 from recado.letters.origins import Origins
@@ -58,8 +58,6 @@ class Redrive:
         self._value = value
         self._tell = tell
         self._redriven = Origins()
-        #: Letters of which nothing tells where they came from: they stay.
-        self.homeless = 0
         #: How many this run brought back.
         self.count = 0
         #: What became of them, as it was seen last.
@@ -78,13 +76,13 @@ class Redrive:
         Raises TakenOver where another program settles letters of this group now, and other RecadoErrors; what came
         back until then is noted.
         """
-        letters = self._with_a_home(found(self._desk.look, self.group, self._wanted, dict(self.job.ends)))
+        letters = found(self._desk.look, self.group, self._wanted, dict(self.job.ends))
         try:
             for size in self._steps():
                 self._send(list(islice(letters, size)))
                 if self.count and self._follow().dead_again:
                     return self._end("stopped")
-            while batch := list(islice(letters, self._batch())):
+            for batch in batches(letters, max(1, int(self.job.rate))) if self.job.rate else batches(letters):
                 self._send(batch)
         except _Stopped:
             return self._end("stopped")
@@ -114,16 +112,6 @@ class Redrive:
             if before < size:
                 yield size - before
             before = max(0, before - size)
-
-    def _batch(self) -> int:
-        return max(1, min(BATCH, int(self.job.rate))) if self.job.rate else BATCH
-
-    def _with_a_home(self, letters: Iterator[Found]) -> Iterator[Found]:
-        for one in letters:
-            if one.letter.source_topic and one.letter.source_partition >= 0:
-                yield one
-            else:
-                self.homeless += 1
 
     def _send(self, batch: list[Found]) -> None:
         ahead_s = self.count / self.job.rate - (time.monotonic() - self._began) if self.job.rate else 0.0

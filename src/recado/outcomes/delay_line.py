@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from recado.clock import wall_clock_ms
-from recado.errors import DeliveryUnknown
+from recado.errors import DeliveryUnknown, RecadoError
 from recado.kafka.abstract import Clients, Committed, Consumer, Message, Producer, Topics
 from recado.outcomes.delay import GROUP, LEVELS, opened, wake_ms
 from recado.outcomes.delay_commits import DelayCommits
@@ -50,6 +50,10 @@ FINISH_S = 5.0
 
 #: Rest between two looks whether they have arrived, in seconds.
 FINISH_LOOK_S = 0.002
+
+#: How long a group that rebalances may refuse the last commit, and the rest between two tries, in seconds.
+CATCH_UP_S = 2.0
+CATCH_UP_LOOK_S = 0.05
 
 #: Where the end of a clean shutdown waits for the producer, in seconds: nothing should be left in it.
 PRODUCER_CLOSE_S = 1.0
@@ -104,7 +108,17 @@ class DelayLine:
         return True
 
     def close(self) -> None:
-        """Leave the group; what is on its way is waited for and committed (``on_revoke``). The producer goes last."""
+        """Leave the group; what is on its way is waited for and committed. The producer goes last.
+
+        While the group rebalances it refuses commits of who has not caught up, and only polling lets this one do that.
+        """
+        self._wait_for_flying()
+        deadline = time.monotonic() + CATCH_UP_S
+        try:
+            while not self._commits.commit_all(list(self._stays.values())) and time.monotonic() < deadline:
+                self._take_in(self._consumer.consume(1, CATCH_UP_LOOK_S))  # not dropped: an end behind it would pass it
+        except RecadoError as error:
+            log.warning("delay line could not commit at the end", error=str(error))
         self._consumer.close()
         self._producer.close(PRODUCER_CLOSE_S)
 
@@ -117,11 +131,7 @@ class DelayLine:
 
     def on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
         """Note what has arrived, commit, then let go: in this order, so that it is not sent again."""
-        deadline = time.monotonic() + FINISH_S
-        self._moves.settle()
-        while self._moves.flying and time.monotonic() < deadline:
-            time.sleep(FINISH_LOOK_S)
-            self._moves.settle()
+        self._wait_for_flying()
         self._commits.commit_all([self._stays[where] for where in partitions if where in self._stays])
         self._let_go(partitions)
 
@@ -137,6 +147,13 @@ class DelayLine:
     def on_commit(self, offsets: Mapping[TopicPartition, Committed], ok: bool) -> None:
         """Pass on what came of a commit."""
         self._commits.told(offsets, ok)
+
+    def _wait_for_flying(self) -> None:
+        deadline = time.monotonic() + FINISH_S
+        self._moves.settle()
+        while self._moves.flying and time.monotonic() < deadline:
+            time.sleep(FINISH_LOOK_S)
+            self._moves.settle()
 
     def _subscribe(self) -> bool:
         now_ms = self._clock_ms()

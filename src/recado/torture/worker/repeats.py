@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from recado.torture.judge import Finding
 from recado.torture.worker.evidence import AWAY_NS, ZOMBIE_NS, At, Evidence, at_of, name_of, was_frozen
 from recado.torture.worker.journal import Call
-from recado.torture.worker.rebalances import free_ns
+from recado.torture.worker.rebalances import Span, free_ns
 
 __all__ = ["again"]
 
@@ -16,7 +17,8 @@ __all__ = ["again"]
 COMMITTED_NS = 1_000_000_000
 
 #: A commit that is older than this is told to whoever is given the partition, also while brokers are away, in
-#: nanoseconds: what was read before it may be handled so much later.
+#: nanoseconds: what was read before it may be handled so much later. One that was written while brokers were away is
+#: told only when enough replicas have it, which may take until those that are gone no longer count as in sync.
 TOLD_NS = 2_000_000_000
 
 
@@ -73,7 +75,7 @@ def _cause(evidence: Evidence, done: Call, call: Call, excused: Counter[str]) ->
     later_s = (call.began_ns - ended_ns) / 1e9
     said = f"{name_of(at)}, done by {done.life.name}, again by {call.life.name} {later_s:.2f} s later"
     if any(a <= call.began_ns and ended_ns <= b for a, b in evidence.troubles):
-        if covered_ns is not None and covered_ns < call.began_ns - TOLD_NS:
+        if covered_ns is not None and covered_ns < call.began_ns - TOLD_NS and not _in(covered_ns, evidence.troubles):
             return f"{said}, though a commit had covered it {(call.began_ns - covered_ns) / 1e9:.2f} s before"
         excused["again after brokers were away"] += 1
         return ""
@@ -87,3 +89,7 @@ def _cause(evidence: Evidence, done: Call, call: Call, excused: Counter[str]) ->
     late = killed_ns - ended_ns > COMMITTED_NS
     excused["again after a kill while the group rebalanced" if late else "again after a kill"] += 1
     return ""
+
+
+def _in(moment_ns: int, spans: Sequence[Span]) -> bool:
+    return any(since <= moment_ns <= until for since, until in spans)
