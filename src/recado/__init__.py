@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from recado.done_rows import AlreadyDone, offset_table
-from recado.gateway.api import blueprint, create_app
-from recado.gateway.sender import Receipt, Sender
-from recado.outcomes import Backoff, Breaker, Reject, Retry
-from recado.record import Record
-from recado.worker import Worker
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Flask
+
+    from recado.done_rows import AlreadyDone, offset_table
+    from recado.gateway.api import blueprint, create_app
+    from recado.gateway.sender import Receipt, Sender
+    from recado.outcomes import Backoff, Breaker, Reject, Retry
+    from recado.record import Record
+    from recado.worker import Worker
 
 __all__ = [
     "AlreadyDone",
@@ -31,6 +32,34 @@ __all__ = [
     "offset_table",
     "serve",
 ]
+
+
+#: Where each name lives. It is loaded when it is first asked for: a worker needs no Flask, a command hardly anything.
+_HOMES = {
+    "AlreadyDone": "recado.done_rows",
+    "Backoff": "recado.outcomes",
+    "Breaker": "recado.outcomes",
+    "Receipt": "recado.gateway.sender",
+    "Record": "recado.record",
+    "Reject": "recado.outcomes",
+    "Retry": "recado.outcomes",
+    "Sender": "recado.gateway.sender",
+    "Worker": "recado.worker",
+    "blueprint": "recado.gateway.api",
+    "create_app": "recado.gateway.api",
+    "offset_table": "recado.done_rows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
 
 
 def serve(app: Flask | Callable[[], Flask]) -> None:

@@ -143,7 +143,7 @@ def test_who_begins_later_takes_over_and_nothing_is_redriven_twice(scene, group)
     assert (left.id, left.redriven) == (job.id, 4)
     rest = list(found(second.look, group, Filter(), dict(left.ends)))
     assert [one.at[1] for one in rest] == [4, 5, 6, 7, 8, 9]
-    second.end(second.redrive(left, rest), "done")
+    second.note(second.redrive(left, rest), state="done")
     back = read_all(scene.bootstrap, retry_topic(group, scene.topic))
     assert [message.value() for message in back] == [b'{"n": %d}' % number for number in range(10)]
     assert Desk(settings, group).unfinished() is None

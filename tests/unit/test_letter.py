@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from recado.kafka.memory import MemoryMessage
 from recado.outcomes.dead_letter import FAMILIES, cause_of, dead_letter
+from recado.outcomes.glance import glance_of
 from recado.outcomes.history import HEADER_HISTORY, Failure, began, failed
 from recado.outcomes.letter import letter_of
 from recado.outcomes.letter_kinds import MAX_KINDS, Kinds
@@ -50,6 +51,12 @@ NAMES = st.sampled_from(
         "recado-id",
         "__dlq.errors.partition",
         "__dlq.errors.first.failure",
+        "__dlq.errors.group",
+        "__dlq.errors.exception.message",
+        "__dlq.errors.message",
+        "kafka_dlt-original-consumer-group",
+        "kafka_dlt-exception-message",
+        "__connect.errors.connector.name",
         "__connect.errors.offset",
         "kafka_dlt-original-partition",
         "kafka_dlt-original-offset",
@@ -59,8 +66,22 @@ NAMES = st.sampled_from(
 
 
 @given(st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=30))))
-def test_no_header_is_an_error(headers):
-    letter_of(MemoryMessage(Outgoing("dlq.g.t", None, id="", headers=headers), 0, 0, 0))
+def test_no_header_is_an_error_and_a_glance_tells_the_same(headers):
+    same(MemoryMessage(Outgoing("dlq.g.t", None, id="", headers=headers), 0, 0, 0))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_glance_tells_the_same_of_each_family(family, ours):
+    same(written(family, ours=ours))
+
+
+def same(message: MemoryMessage) -> None:
+    letter, glance = letter_of(message), glance_of(message)
+    assert (letter.topic, letter.partition, letter.offset, letter.timestamp_ms, letter.group, letter.fingerprint) == (
+        glance.topic, glance.partition, glance.offset, glance.timestamp_ms, glance.group, glance.fingerprint,
+    )  # fmt: skip
+    assert (letter.error_message or letter.reason) == glance.error
 
 
 def test_letters_are_counted_by_kind_the_newest_first_in_bounded_memory():
@@ -68,7 +89,8 @@ def test_letters_are_counted_by_kind_the_newest_first_in_bounded_memory():
     for number in range(MAX_KINDS + 50):
         headers = [("recado-failure", b"%d" % number), ("__dlq.errors.exception.message", b"m%d" % number)]
         message = MemoryMessage(Outgoing("dlq.g.t", None, id="", headers=headers), 0, number, 1_000 + number)
-        kinds.add([letter_of(message), letter_of(message)])
+        kinds.add(glance_of(message))
+        kinds.add(glance_of(message))
     found = kinds.newest_first()
     assert kinds.seen == 2 * (MAX_KINDS + 50) == sum(kind.count for kind in found)
     assert len(found) == MAX_KINDS + 1

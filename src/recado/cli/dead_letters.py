@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 import msgspec
 
+from recado.cli.letter_filter import filter_of, filter_options
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.places import place_of
@@ -18,20 +20,14 @@ from recado.cli.status_line import StatusLine
 from recado.cli.table import show as show_table
 from recado.errors import RecadoError
 from recado.kafka.abstract import Message
-from recado.kafka.admin import Admin
 from recado.kafka.peek import Peek
-from recado.kafka.tailing import Tail
-from recado.outcomes.group_topics import dead_letter_topic, source_of_letters
+from recado.letters.filter import Filter
+from recado.letters.listing import listing
 from recado.outcomes.letter import Letter, letter_of
-from recado.outcomes.letter_kinds import Kind, Kinds
-from recado.record import TopicPartition
-from recado.settings import Settings
+from recado.outcomes.letter_kinds import Kind
 from recado.tracking.look import Look
 
 __all__ = ["dead_letters"]
-
-#: Longest wait for letters, in seconds, before the line on the terminal is written anew.
-POLL_S = 0.2
 
 
 @click.group(name="dead-letters", context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,54 +49,53 @@ dead_letters.add_command(discard)
 
 
 @dead_letters.command(name="list")
-@click.option("--topic", help="Only those of this source topic.")
+@filter_options
 @click.option("--limit", default=10_000, type=click.IntRange(1), show_default=True, help="Read so many, the newest.")
 @click.option("--all", "everything", is_flag=True, help="Read them all.")
+@click.option("--letters", "letters", default=0, type=click.IntRange(0, 1000), help="Name so many, the newest, too.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @settings_options(group="Whose dead letters.")
-def list_(topic: str | None, limit: int, everything: bool, as_json: bool) -> int:
+def list_(limit: int, everything: bool, letters: int, as_json: bool, **given: Any) -> int:
     """Count dead letters by kind: the exception and where it was raised. The kind with the newest letter comes first.
 
-    The total is counted by offsets, so transaction markers count, too.
+    It begins with the newest and says how many of all it has read. The total is counted by offsets, so transaction
+    markers count, too.
 
     \b
     Examples:
       recado dead-letters list
       recado dead-letters list --group billing --all
+      recado dead-letters list --key order-4711 --since 2h --all --letters 20
       recado dead-letters list --json | jq '.kinds[0]'
     """
     settings = settings_to_look()
-    topics = _topics(settings, topic)
-    settled = Look(settings).settled(settings.group)
-    gone = sum(sum(settled.count(name).values()) for name in topics)
-    total, kinds = _total(settings, topics) - gone, Kinds()
+    wanted = filter_of(given)
     with StatusLine() as line:
-        for messages in _letters(settings, topics, None if everything else limit):
-            kinds.add(
-                letter
-                for message in messages
-                if settled.of(message.topic(), message.partition(), message.offset()) is None
-                and _is_of(letter := letter_of(message), settings.group)
-            )
-            line.show(f"{kinds.seen:,} of {total:,} dead letters read")
+        found = listing(
+            Look(settings),
+            settings.group,
+            wanted,
+            limit=None if everything else limit,
+            show=letters,
+            progress=lambda read, total: line.show(f"{read:,} of {total:,} dead letters read"),
+        )
     if as_json:
-        told = {
-            "group": settings.group,
-            "total": total,
-            "settled": gone,
-            "read": kinds.seen,
-            "kinds": kinds.newest_first(),
-        }
-        click.echo(msgspec.json.encode(told))
+        click.echo(msgspec.json.encode(found))
         return 0
-    if total:
-        more = "" if everything or kinds.seen >= total else "; --all reads the rest"
+    if found.total:
+        more = "" if everything or found.read >= found.total else "; --all reads the rest"
         click.echo(
-            f"{total:,} dead letters of group {settings.group}, {gone:,} more are settled; {kinds.seen:,} read{more}",
+            f"{found.total:,} dead letters of group {found.group}, {found.settled:,} more are settled; "
+            f"{found.read:,} read{more}",
             err=True,
         )
-    titles = ("letters", "first", "last", "kind", "newest", "error")
-    show_table(titles, [_row(kind) for kind in kinds.newest_first()], empty=f"Group {settings.group} has none.")
+    none = f"Group {found.group} has none." if wanted == Filter() else "None of what was read is meant."
+    show_table(
+        ("letters", "first", "last", "kind", "newest", "error"), [_row(kind) for kind in found.kinds], empty=none
+    )
+    if found.letters:
+        rows = [(one.letter, _time(one.timestamp_ms), one.fingerprint, one.error[:200]) for one in found.letters]
+        show_table(("letter", "dead since", "kind", "error"), rows, empty="")
     return 0
 
 
@@ -135,41 +130,6 @@ def show(letter: str, as_json: bool) -> int:
     for line in _lines(found, message):
         click.echo(line)
     return 0
-
-
-def _topics(settings: Settings, source: str | None) -> list[str]:
-    there = Admin(settings).topic_partitions()
-    if source is not None:
-        name = dead_letter_topic(settings.group, source)
-        return [name] if name in there else []
-    return sorted(name for name in there if source_of_letters(name, settings.group) is not None)
-
-
-def _total(settings: Settings, topics: list[str]) -> int:
-    admin = Admin(settings)
-    counts = admin.topic_partitions()
-    partitions = [TopicPartition(topic, number) for topic in topics for number in range(counts.get(topic, 0))]
-    if not partitions:
-        return 0
-    begins, ends = admin.begins(partitions), admin.ends(partitions)
-    return sum(ends.get(where, 0) - begins.get(where, 0) for where in partitions)
-
-
-def _letters(settings: Settings, topics: list[str], limit: int | None) -> Iterator[list[Message]]:
-    """The newest of each topic, about ``limit`` in all; every one where it is None."""
-    for topic in topics:
-        with Tail(settings, topic) as reader:
-            if limit is None:
-                reader.from_beginning()
-            else:
-                reader.from_end(-(-limit // (len(topics) * reader.partitions)))
-            while not reader.caught_up:
-                yield reader.read(POLL_S)
-
-
-def _is_of(letter: Letter, group: str) -> bool:
-    """Two groups may share a topic's name (``a.b`` and ``c``, ``a`` and ``b.c``): a letter tells whose it is."""
-    return letter.group in ("", group)
 
 
 def _row(kind: Kind) -> tuple[str, ...]:

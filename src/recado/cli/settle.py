@@ -5,36 +5,25 @@ from __future__ import annotations
 import getpass
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
+from recado.cli.letter_filter import filter_of, filter_options
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
-from recado.cli.places import place_of
 from recado.cli.status_line import StatusLine
-from recado.cli.tail import moment_ms
-from recado.letters.desk import Desk, Found, batches, ends_of, found
+from recado.letters.desk import Desk, batches, ends_of, found
 from recado.letters.filter import Filter
-from recado.letters.follow import Fates, fates
-from recado.outcomes.settled import Job
+from recado.letters.redrive import CANARY, Redrive, Standing
 from recado.settings import Settings
 from recado.tracking.look import Look
 
 __all__ = ["discard", "redrive"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-#: With ``--canary`` so many letters come back first, and each time it is waited for what becomes of them.
-CANARY = (1, 10)
-
-#: Rest between two looks at what became of letters, in seconds.
-LOOK_S = 1.0
 
 #: Exit codes: some are dead again; work is left.
 DEAD_AGAIN, LEFT = 1, 3
@@ -44,12 +33,7 @@ def _filtered(command: F) -> F:
     """Give a command the options that say which letters are meant."""
     options = [
         click.argument("letters", nargs=-1, metavar="[TOPIC/PARTITION/OFFSET]…"),
-        click.option("--topic", default="", help="Those of this source topic."),
-        click.option("--kind", default="", help="Those of this kind, as `list` writes it."),
-        click.option("--key", help="Those with this key."),
-        click.option("--text", default="", help="Those with this text in the value or the error."),
-        click.option("--since", metavar="SPAN|TIME", help="Those that died since then: 10m, 2h, 1d ago, or a time."),
-        click.option("--until", metavar="SPAN|TIME", help="Those that died before that."),
+        filter_options,
         click.option("--all", "everything", is_flag=True, help="Every letter of the group."),
         click.option("--dry-run", is_flag=True, help="Only count them."),
         click.option("--by", default=None, help="Who does this; your user name where it is left out."),
@@ -91,7 +75,8 @@ def redrive(
         if job is None:
             click.echo("No redrive was left unfinished.", err=True)
             return 0
-        wanted = msgspec.convert(job.asked, Filter)
+        changes = {"rate": rate} if rate else {}
+        job = desk.note(job, state="running", canary=list(CANARY) if canary else job.canary, **changes)
     else:
         wanted = _filter(given)
         if value is not None and len(wanted.letters) != 1:
@@ -99,9 +84,13 @@ def redrive(
         if given["dry_run"]:
             return _count(settings, wanted)
         desk = Desk(settings, settings.group)
-        job = desk.begin(wanted, given["by"] or getpass.getuser())
+        steps = CANARY if canary else ()
+        # A value is not kept beside the job, so what sends another one is there as a whole or not at all.
+        job = desk.begin(wanted, given["by"] or getpass.getuser(), canary=steps, rate=rate or 0, noted=value is None)
     edited = None if value is None else value.read()  # type: ignore[attr-defined]  # click gives an open file
-    return _Redrive(desk, job, wanted, rate, edited).run(CANARY if canary else (), follow=not no_follow)
+    with StatusLine() as line:
+        redrive = Redrive(desk, job, value=edited, tell=lambda now: _line(line, now))
+        return _run(redrive, line, follow=not no_follow)
 
 
 @click.command()
@@ -141,10 +130,6 @@ def discard(reason: str, yes: bool, **given: Any) -> int:
     return 0
 
 
-class _Stopped(Exception):
-    """A signal came."""
-
-
 @contextmanager
 def _signals(act: Callable[[], None]) -> Iterator[None]:
     """Let SIGINT and SIGTERM do this, where signals can be caught at all (the main thread)."""
@@ -159,92 +144,38 @@ def _signals(act: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Redrive:
-    """One run of a redrive."""
-
-    def __init__(self, desk: Desk, job: Job, wanted: Filter, rate: float | None, value: bytes | None) -> None:
-        self._desk = desk
-        self._job = job
-        self._wanted = wanted
-        self._rate = rate
-        self._value = value
-        self._group = desk.group
-        self._redriven: set[tuple[str, int, int]] = set()
-        self._began = time.monotonic()
-        self._ends = ends_of(desk.look, desk.group)
-        #: Set by a signal: between two batches it is looked at, so that none is left half done.
-        self._stop = threading.Event()
-
-    def run(self, canary: tuple[int, ...], *, follow: bool) -> int:
-        letters = found(self._desk.look, self._group, self._wanted, dict(self._job.ends))
-        with StatusLine() as line, _signals(self._stop.set):
-            try:
-                for size in canary:
-                    self._send(list(islice(letters, size)), line)
-                    if self._redriven and (code := self._follow(line)):
-                        return self._stopped(code)
-                for batch in batches(letters, max(1, int(self._rate))) if self._rate else batches(letters):
-                    self._send(batch, line)
-                self._job = self._desk.end(self._job, "done")
-                self._desk.leave()
-                line.clear()
-                click.echo(f"Redrove {len(self._redriven):,} letters to group {self._group}.", err=True)
-                return self._follow(line) if follow and self._redriven else 0
-            except _Stopped:
-                line.clear()
-                return self._stopped(LEFT)
-
-    def _send(self, batch: list[Found], line: StatusLine) -> None:
-        if not batch:
-            return
-        ahead_s = len(self._redriven) / self._rate - (time.monotonic() - self._began) if self._rate else 0.0
-        if self._stop.wait(max(0.0, ahead_s)):
-            raise _Stopped
-        self._job = self._desk.redrive(self._job, batch, value=self._value)
-        self._redriven |= {one.origin for one in batch}
-        line.show(f"{len(self._redriven):,} letters have come back")
-
-    def _follow(self, line: StatusLine) -> int:
-        """Wait until all that came back have ended; the exit code."""
-        while (now := self._fates()).waiting:
-            line.show(
-                f"{now.done:,} done, {now.dead_again:,} dead again, {now.waiting:,} waiting; Ctrl-C stops looking"
-            )
-            if self._stop.wait(LOOK_S):
-                raise _Stopped
-        line.clear()
-        click.echo(f"{now.done:,} done, {now.dead_again:,} dead again.", err=True)
-        return DEAD_AGAIN if now.dead_again else 0
-
-    def _fates(self) -> Fates:
-        return fates(Look(self._desk.settings), self._group, self._redriven, self._ends)
-
-    def _stopped(self, code: int) -> int:
-        if self._job.state == "done":
-            click.echo("Stopped looking; all have come back.", err=True)
-            return code
-        self._job = self._desk.end(self._job, "stopped")
-        self._desk.leave()
+def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
+    """Run it, show how far it is, and say how it ended; the exit code."""
+    with _signals(redrive.stop):
+        ended = redrive.run(follow=follow)
+    line.clear()
+    count, fate = redrive.count, redrive.fates
+    if ended == "stopped":
+        if fate.dead_again:
+            click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
         again = "recado dead-letters redrive --resume"
-        click.echo(f"Stopped after {self._job.redriven:,} letters. Go on with: {again}", err=True)
-        return code
+        click.echo(f"Stopped after {redrive.job.redriven:,} letters. Go on with: {again}", err=True)
+        return DEAD_AGAIN if fate.dead_again else LEFT
+    click.echo(f"Redrove {count:,} letters to group {redrive.group}.", err=True)
+    if ended == "looked away":
+        if follow:
+            click.echo("Stopped looking; all have come back.", err=True)
+        return LEFT if follow else 0
+    if count:
+        click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
+    return DEAD_AGAIN if ended == "dead again" else 0
+
+
+def _line(line: StatusLine, now: Standing) -> None:
+    if now.fates is None:
+        line.show(f"{now.redriven:,} letters have come back")
+        return
+    done, dead_again, waiting = now.fates
+    line.show(f"{done:,} done, {dead_again:,} dead again, {waiting:,} waiting; Ctrl-C stops looking")
 
 
 def _filter(given: dict[str, Any]) -> Filter:
-    now_s = time.time()
-    since, until = (0 if given[name] is None else moment_ms(given[name], now_s) for name in ("since", "until"))
-    for letter in given["letters"]:
-        if place_of(letter) is None:
-            raise click.UsageError(f"{letter!r} names no dead letter: it must be TOPIC/PARTITION/OFFSET.")
-    wanted = Filter(
-        letters=list(given["letters"]),
-        topic=given["topic"],
-        kind=given["kind"],
-        key=given["key"],
-        text=given["text"],
-        since=since,
-        until=until,
-    )
+    wanted = filter_of(given)
     if wanted == Filter() and not given["everything"]:
         raise click.UsageError("Which letters? Name them, or a --kind, --topic, --key, --text, --since, or --all.")
     return wanted

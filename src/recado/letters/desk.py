@@ -10,17 +10,17 @@ import msgspec
 from uuid_utils import uuid7
 
 from recado.clock import wall_clock_ms
-from recado.errors import RecadoError, UnknownTopic
+from recado.errors import UnknownTopic
 from recado.kafka.abstract import Message
 from recado.kafka.clients import ClusterClients
 from recado.kafka.exclusive import Exclusive
-from recado.kafka.scan import Range
+from recado.kafka.scan import SPARING, Range
+from recado.letters.back import back, home
 from recado.letters.filter import Filter
+from recado.letters.origins import Origin
 from recado.outcomes.group_topics import CONFIG as RETRY_CONFIG
 from recado.outcomes.group_topics import retry_topic, settled_topic, source_of_letters
-from recado.outcomes.history import History, history_of
 from recado.outcomes.letter import Letter, letter_of
-from recado.outcomes.retry import retry_record
 from recado.outcomes.settled import CONFIG, Discard, Job
 from recado.record import Outgoing, TopicPartition
 from recado.settings import Settings
@@ -51,9 +51,9 @@ class Found(NamedTuple):
         return TopicPartition(self.letter.topic, self.letter.partition), self.letter.offset
 
     @property
-    def origin(self) -> tuple[str, int, int]:
+    def origin(self) -> Origin:
         """Where its record stood first."""
-        return self.letter.source_topic, self.letter.source_partition, self.letter.source_offset
+        return Origin(self.letter.source_topic, self.letter.source_partition, self.letter.source_offset)
 
 
 def found(
@@ -61,10 +61,10 @@ def found(
 ) -> Iterator[Found]:
     """The letters that are meant and not settled, in offset order by partition, up to where ``ends`` says."""
     settled = look.settled(group)
-    for message in look.read(_ranges(look, wanted, ends), progress):
-        if settled.of(message.topic(), message.partition(), message.offset()) is None:
+    for message in look.read(_ranges(look, wanted, ends), progress, pace=SPARING):
+        if settled.of(message.topic(), message.partition(), message.offset()) is None and wanted.means(message):
             letter = letter_of(message)
-            if letter.group in ("", group) and wanted.means(letter, message):
+            if letter.group in ("", group):
                 yield Found(letter, message)
 
 
@@ -106,16 +106,22 @@ class Desk:
         self.look.admin.wait_stable(self.look.partitions(topic))
         self.settled = self.look.settled(group)
 
-    def begin(self, wanted: Filter, by: str) -> Job:
-        """Begin a redrive: what it means is frozen now."""
+    def begin(self, wanted: Filter, by: str, *, canary: Sequence[int] = (), rate: float = 0, noted: bool = True) -> Job:
+        """Begin a redrive: what it means is frozen now.
+
+        With ``noted=False`` it is noted together with its first letters only, so that nothing can be resumed before.
+        """
         job = Job(
             id=str(uuid7()),
             at=wall_clock_ms(),
             by=by,
             asked=msgspec.to_builtins(wanted),
             ends=ends_of(self.look, self._group),
+            canary=list(canary),
+            rate=rate,
         )
-        self._writer.write([self.settled.note(job)])
+        if noted:
+            self._writer.write([self.settled.note(job)])
         return job
 
     def unfinished(self) -> Job | None:
@@ -131,9 +137,9 @@ class Desk:
         self._writer.write([*records, self.settled.note(job)])
         return job
 
-    def end(self, job: Job, state: str) -> Job:
-        """Note how a redrive ended: ``done``, or ``stopped``, so that it can be resumed."""
-        job = msgspec.convert({**msgspec.to_builtins(job), "state": state}, Job)
+    def note(self, job: Job, **changes: object) -> Job:
+        """Note how far a redrive is, or how it ended."""
+        job = msgspec.structs.replace(job, **changes)
         self._writer.write([self.settled.note(job)])
         return job
 
@@ -151,29 +157,8 @@ class Desk:
         self.look.admin.wait_stable([TopicPartition(settled_topic(self._group), 0)])
 
     def _back(self, one: Found, value: bytes | None) -> Outgoing:
-        letter, message = one
-        if not letter.source_topic or letter.source_offset < 0:
-            return self._by_hand(one, value)
-        given = history_of(message) or History(
-            self._group, letter.source_topic, letter.source_partition, letter.source_offset, letter.timestamp_ms
-        )
-        place = f"{letter.topic}/{letter.partition}/{letter.offset}"
-        history = msgspec.structs.replace(
-            given, group=self._group, attempts=0, due_ms=0, redriven=given.redriven + 1, dead_letter=place
-        )
-        record = retry_record(message, history, history.partition % self._retry_partitions(history.topic))
-        return record if value is None else msgspec.structs.replace(record, value=value)
-
-    def _by_hand(self, one: Found, value: bytes | None) -> Outgoing:
-        """A letter that does not tell where it stood comes back as one that somebody put into the retry topic."""
-        letter, message = one
-        source = source_of_letters(letter.topic, self._group)
-        if source is None:
-            raise RecadoError(f"{letter.topic} is no dead-letter topic of group {self._group}.")
-        partition = letter.partition % self._retry_partitions(source)
-        content = message.value() if value is None else value
-        headers = list(message.headers() or ())
-        return Outgoing(retry_topic(self._group, source), content, letter.id, message.key(), headers, partition)
+        partitions = self._retry_partitions(home(one.letter, one.message, self._group))
+        return back(one.letter, one.message, self._group, partitions=partitions, value=value)
 
     def _retry_partitions(self, source: str) -> int:
         """How many partitions the retry topic has; it is made where it is not there."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from recado.kafka.abstract import Message
-from recado.outcomes.letter import Letter
+from recado.outcomes.glance import glance_of
+from recado.outcomes.letter import letter_of
 from recado.record import TopicPartition
 
 __all__ = ["Filter"]
@@ -26,22 +27,30 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     since: int = 0
     until: int = 0
 
-    def means(self, letter: Letter, message: Message) -> bool:
-        """Whether a letter is meant."""
-        place = f"{letter.topic}/{letter.partition}/{letter.offset}"
-        key = message.key()
-        return (
-            (not self.letters or place in self.letters)
-            and (not self.topic or letter.source_topic == self.topic)
-            and (not self.kind or letter.fingerprint == self.kind)
-            and (self.key is None or (key is not None and key == self.key.encode()))
-            and (not self.text or self._holds_text(letter, message))
-            and (not self.since or letter.timestamp_ms >= self.since)
-            and (not self.until or letter.timestamp_ms < self.until)
-        )
+    def means(self, message: Message) -> bool:
+        """Whether a letter is meant. What is cheap to know is looked at first: a search reads many."""
+        return self._means_place(message) and self._means_time(message) and self._means_content(message)
 
-    def _holds_text(self, letter: Letter, message: Message) -> bool:
-        return self.text in letter.error_message or self.text.encode() in (message.value() or b"")
+    def _means_place(self, message: Message) -> bool:
+        if not self.letters:
+            return True
+        return f"{message.topic()}/{message.partition()}/{message.offset()}" in self.letters
+
+    def _means_time(self, message: Message) -> bool:
+        if not (self.since or self.until):
+            return True
+        kind, at_ms = message.timestamp()
+        at_ms = at_ms if kind else -1
+        return at_ms >= self.since and (not self.until or at_ms < self.until)
+
+    def _means_content(self, message: Message) -> bool:
+        if self.key is not None and message.key() != self.key.encode():
+            return False
+        if self.text and self.text.encode() not in (message.value() or b"") and self.text not in _error(message):
+            return False
+        if self.kind and glance_of(message).fingerprint != self.kind:
+            return False
+        return not self.topic or letter_of(message).source_topic == self.topic
 
     def places(self) -> dict[TopicPartition, list[int]] | None:
         """The offsets that it names, ascending; None where it names none."""
@@ -52,3 +61,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             topic, partition, offset = letter.split("/")
             found.setdefault(TopicPartition(topic, int(partition)), []).append(int(offset))
         return {where: sorted(set(offsets)) for where, offsets in found.items()}
+
+
+def _error(message: Message) -> str:
+    return letter_of(message).error_message

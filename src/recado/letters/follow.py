@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from recado.kafka.scan import Range
+from recado.letters.origins import Origins
 from recado.outcomes.group_topics import retry_topic
 from recado.outcomes.letter import letter_of
 from recado.tracking import copies
 from recado.tracking.look import Look
 
 __all__ = ["Fates", "fates"]
-
-#: Where a record stood first: topic, partition, offset.
-Origin = tuple[str, int, int]
 
 
 class Fates(NamedTuple):
@@ -26,22 +23,21 @@ class Fates(NamedTuple):
     waiting: int
 
 
-def fates(look: Look, group: str, redriven: Collection[Origin], ends: Mapping[str, int]) -> Fates:
+def fates(look: Look, group: str, redriven: Origins, ends: Mapping[str, int]) -> Fates:
     """What has become of these by now; ``ends`` is where the dead letters ended before, by topic/partition."""
-    by_topic: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
-    for topic, partition, first in redriven:
-        by_topic[topic].add((partition, first))
-    waits: set[Origin] = set()
-    for topic, wanted in by_topic.items():
+    waits = Origins()
+    for topic in redriven.topics:
         look.admin.wait_stable(look.partitions(retry_topic(group, topic)))
         for some in (copies.waiting(look, group, topic, None), copies.delayed(look, group, topic)):
-            waits |= {(topic, one.partition, one.first) for one in some if (one.partition, one.first) in wanted}
-    died = _dead(look, set(redriven), ends)
-    waits -= died
-    return Fates(len(redriven) - len(waits) - len(died), len(died), len(waits))
+            for one in some:
+                if (topic, one.partition, one.first) in redriven:
+                    waits.add(topic, one.partition, one.first)
+    died = _dead(look, redriven, ends)
+    waiting = len(waits) - sum(origin in waits for origin in died)
+    return Fates(len(redriven) - waiting - len(died), len(died), waiting)
 
 
-def _dead(look: Look, redriven: set[Origin], ends: Mapping[str, int]) -> set[Origin]:
+def _dead(look: Look, redriven: Origins, ends: Mapping[str, int]) -> set[tuple[str, int, int]]:
     """Those of which there is a newer dead letter."""
     topics = {name.rpartition("/")[0] for name in ends}
     partitions = [where for topic in topics for where in look.partitions(topic)]

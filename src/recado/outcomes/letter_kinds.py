@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
-from recado.outcomes.letter import Letter
+from recado.outcomes.glance import Glance
 
 __all__ = ["Kind", "Kinds"]
 
@@ -39,28 +37,24 @@ class Kinds:
         #: How many were counted.
         self.seen = 0
 
-    def add(self, letters: Iterable[Letter]) -> None:
-        """Count these."""
-        for letter in letters:
-            self.seen += 1
-            known = self._kinds.get((letter.topic, letter.fingerprint))
-            if known is None:
-                name = letter.fingerprint if len(self._kinds) < MAX_KINDS else REST
-                known = self._kinds.setdefault((letter.topic, name), _begun(letter, name))
-            known.count += 1
-            known.first_ms = min(known.first_ms, letter.timestamp_ms)
-            if letter.timestamp_ms >= known.last_ms:
-                known.last_ms = letter.timestamp_ms
-                known.newest, known.error = _place(letter), letter.error_message or letter.reason
+    def add(self, letter: Glance) -> None:
+        """Count one."""
+        self.seen += 1
+        known = self._kinds.get((letter.topic, letter.fingerprint))
+        if known is None:
+            name = letter.fingerprint if len(self._kinds) < MAX_KINDS else REST
+            known = self._kinds.setdefault((letter.topic, name), _begun(letter, name))
+        known.count += 1
+        if letter.timestamp_ms < known.first_ms:
+            known.first_ms = letter.timestamp_ms
+        if letter.timestamp_ms >= known.last_ms:
+            known.last_ms = letter.timestamp_ms
+            known.newest, known.error = letter.place, letter.error
 
     def newest_first(self) -> list[Kind]:
         """The kinds, that with the newest letter first."""
         return sorted(self._kinds.values(), key=lambda kind: (-kind.last_ms, kind.topic, kind.fingerprint))
 
 
-def _begun(letter: Letter, name: str) -> Kind:
-    return Kind(name, letter.topic, 0, letter.timestamp_ms, -1, _place(letter), letter.error_message or letter.reason)
-
-
-def _place(letter: Letter) -> str:
-    return f"{letter.topic}/{letter.partition}/{letter.offset}"
+def _begun(letter: Glance, name: str) -> Kind:
+    return Kind(name, letter.topic, 0, letter.timestamp_ms, -1, letter.place, letter.error)

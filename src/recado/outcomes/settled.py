@@ -44,7 +44,11 @@ class Discard(msgspec.Struct, frozen=True, kw_only=True, tag="discard"):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag="redrive"):
-    """A redrive: what was asked for, frozen at its start, so that who resumes it does the same."""
+    """A redrive: what was asked for, frozen at its start, so that who resumes it does the same.
+
+    ``done`` is its state when all letters have come back; what became of them is counted in ``succeeded`` and
+    ``dead_again`` while somebody follows them.
+    """
 
     id: str
     at: int
@@ -54,6 +58,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="redrive"):
     ends: dict[str, int]
     state: Literal["running", "done", "stopped"] = "running"
     redriven: int = 0
+    #: So many come back first, step by step; at most so many come back a second (0: as fast as it goes).
+    canary: list[int] = []
+    rate: float = 0
+    #: How many were handled in the end, and how many died again.
+    succeeded: int = 0
+    dead_again: int = 0
 
 
 class _Bits(msgspec.Struct, frozen=True):
@@ -107,14 +117,19 @@ class Settled:
             return None
         return "discarded" if place in chunk["discarded"] else "redriven" if place in chunk["redriven"] else None
 
-    def count(self, topic: str) -> dict[What, int]:
-        """How many letters of a topic are settled in each way."""
-        topic_id = self._ids.get(topic, "")
-        mine = [chunk for key, chunk in self._chunks.items() if key[:2] == (topic, topic_id)]
-        return {
-            "redriven": sum(len(chunk["redriven"]) for chunk in mine),
-            "discarded": sum(len(chunk["discarded"]) for chunk in mine),
-        }
+    def count(self, topic: str, begins: Mapping[int, int] | None = None) -> dict[What, int]:
+        """How many letters of a topic are settled in each way.
+
+        With ``begins``, by partition, only those that Kafka still has.
+        """
+        counts: dict[What, int] = {"redriven": 0, "discarded": 0}
+        for (name, topic_id, partition, number), chunk in self._chunks.items():
+            if (name, topic_id) != (topic, self._ids.get(topic, "")):
+                continue
+            gone = 0 if begins is None else min(max(0, begins.get(partition, 0) - number * CHUNK), CHUNK)
+            for what, bits in chunk.items():
+                counts[what] += len(bits) - bits.range_cardinality(0, gone)
+        return counts
 
     def settle(self, places: Iterable[tuple[TopicPartition, int]], what: What) -> list[Outgoing]:
         """Note that these letters are settled; returns the records that tell it.

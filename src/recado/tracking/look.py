@@ -9,7 +9,7 @@ from recado.kafka.abstract import Message
 from recado.kafka.admin import Admin
 from recado.kafka.groups import Group, GroupLag, Groups, Member
 from recado.kafka.identity import unstamped
-from recado.kafka.scan import Range, Scan
+from recado.kafka.scan import FAST, Pace, Range, Scan
 from recado.outcomes.delay import GROUP as DELAY_GROUP
 from recado.outcomes.delay import is_delay_topic
 from recado.outcomes.group_topics import settled_topic, source_of_letters
@@ -101,8 +101,15 @@ class Look:
         return self._settled[group]
 
     def waiting(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Range]:
-        """What a group has not committed in these partitions."""
+        """What a group has not committed in these partitions.
+
+        Who moves a record writes it in its new place first, and commits then. So both commits are asked for before any
+        end: what has moved meanwhile is seen twice, perhaps, but it is not overlooked.
+        """
         wanted = list(partitions)
+        self.lags(group)
+        if self.delay_partitions():
+            self.lags(DELAY_GROUP)
         begins, ends = self.admin.begins(wanted), self.admin.ends(wanted)
         return {
             where: Range(max(begins.get(where, 0), self.reached(group, where).committed or 0), ends[where])
@@ -114,12 +121,14 @@ class Look:
         """What waits for its time."""
         return self.waiting(DELAY_GROUP, self.delay_partitions())
 
-    def read(self, ranges: Mapping[TopicPartition, Range], progress: Progress | None = None) -> Iterator[Message]:
+    def read(
+        self, ranges: Mapping[TopicPartition, Range], progress: Progress | None = None, *, pace: Pace = FAST
+    ) -> Iterator[Message]:
         """The records in these ranges."""
         total, read = sum(max(0, span.end - span.first) for span in ranges.values()), 0
         if not total:
             return
-        with Scan(self.settings) as scan:
+        with Scan(self.settings, pace) as scan:
             for batch in scan.read(ranges):
                 yield from batch
                 read += len(batch)

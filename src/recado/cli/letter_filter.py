@@ -1,0 +1,51 @@
+"""The options that say which dead letters are meant."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from recado.cli.places import place_of
+from recado.cli.tail import moment_ms
+from recado.letters.filter import Filter
+
+__all__ = ["filter_of", "filter_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def filter_options(command: F) -> F:
+    """Give a command these options; what they give, ``filter_of`` reads."""
+    options = [
+        click.option("--topic", default="", help="Those of this source topic."),
+        click.option("--kind", default="", help="Those of this kind, as `list` writes it."),
+        click.option("--key", help="Those with this key."),
+        click.option("--text", default="", help="Those with this text in the value or the error."),
+        click.option("--since", metavar="SPAN|TIME", help="Those that died since then: 10m, 2h, 1d ago, or a time."),
+        click.option("--until", metavar="SPAN|TIME", help="Those that died before that."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def filter_of(given: Mapping[str, Any]) -> Filter:
+    """The filter that a command was given. Raises UsageError."""
+    now_s = time.time()
+    since, until = (0 if given[name] is None else moment_ms(given[name], now_s) for name in ("since", "until"))
+    letters = list(given.get("letters", ()))
+    for letter in letters:
+        if place_of(letter) is None:
+            raise click.UsageError(f"{letter!r} names no dead letter: it must be TOPIC/PARTITION/OFFSET.")
+    return Filter(
+        letters=letters,
+        topic=given["topic"],
+        kind=given["kind"],
+        key=given["key"],
+        text=given["text"],
+        since=since,
+        until=until,
+    )

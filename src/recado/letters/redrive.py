@@ -1,0 +1,140 @@
+"""One run of a redrive: letters come back in batches, perhaps step by step, and are followed to their end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from recado.errors import TakenOver
+from recado.letters.desk import Desk, Found, batches, ends_of, found
+from recado.letters.filter import Filter
+from recado.letters.follow import Fates, fates
+from recado.letters.origins import Origins
+from recado.outcomes.settled import Job
+from recado.tracking.look import Look
+
+__all__ = ["CANARY", "Ended", "Redrive", "Standing"]
+
+#: The usual first steps: so many letters come back, and each time it is waited for what becomes of them.
+CANARY = (1, 10)
+
+#: Rest between two looks at what became of letters, in seconds.
+LOOK_S = 1.0
+
+#: ``done``: all came back, and where they were followed none is dead again. ``looked away``: all came back, but nobody
+#: saw what became of them to the end. ``stopped``: letters are left, and the redrive can be resumed.
+Ended = Literal["done", "dead again", "looked away", "stopped"]
+
+
+class Standing(NamedTuple):
+    """How far a redrive is: how many this run brought back, and, while they are followed, what became of them."""
+
+    redriven: int
+    fates: Fates | None = None
+
+
+class Redrive:
+    """Brings back the letters of a job. ``run`` in one thread; ``stop`` from any, also from a signal's handler."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        job: Job,
+        *,
+        value: bytes | None = None,
+        tell: Callable[[Standing], None] = lambda standing: None,
+    ) -> None:
+        self._desk = desk
+        self.group = desk.group
+        #: As it was noted last.
+        self.job = job
+        self._wanted = msgspec.convert(job.asked, Filter)
+        self._value = value
+        self._tell = tell
+        self._redriven = Origins()
+        #: How many this run brought back.
+        self.count = 0
+        #: What became of them, as it was seen last.
+        self.fates = Fates(0, 0, 0)
+        self._began = time.monotonic()
+        self._ends = ends_of(desk.look, desk.group)
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Stop between two batches, so that none is left half done; within a second."""
+        self._stop.set()
+
+    def run(self, *, follow: bool = True) -> Ended:
+        """Bring them back and, with ``follow``, wait for what becomes of them. Blocks.
+
+        Raises TakenOver where another program settles letters of this group now, and other RecadoErrors; what came
+        back until then is noted.
+        """
+        letters = found(self._desk.look, self.group, self._wanted, dict(self.job.ends))
+        try:
+            for size in self._steps():
+                self._send(list(islice(letters, size)))
+                if self.count and self._follow().dead_again:
+                    return self._end("stopped")
+            for batch in batches(letters, max(1, int(self.job.rate))) if self.job.rate else batches(letters):
+                self._send(batch)
+        except _Stopped:
+            return self._end("stopped")
+        self.job = self._desk.note(self.job, state="done")
+        self._desk.leave()
+        if not follow or not self.count:
+            return "looked away" if self.count else "done"
+        try:
+            fate = self._follow()
+        except _Stopped:
+            return "looked away"
+        with suppress(TakenOver):  # all have come back, and another may well settle others meanwhile
+            self.job = self._desk.note(self.job, succeeded=fate.done, dead_again=fate.dead_again)
+        return "dead again" if fate.dead_again else "done"
+
+    def _end(self, ended: Ended) -> Ended:
+        self.job = self._desk.note(
+            self.job, state="stopped", succeeded=self.fates.done, dead_again=self.fates.dead_again
+        )
+        self._desk.leave()
+        return ended
+
+    def _steps(self) -> Iterator[int]:
+        """The first steps that were not taken yet."""
+        before = self.job.redriven
+        for size in self.job.canary:
+            if before < size:
+                yield size - before
+            before = max(0, before - size)
+
+    def _send(self, batch: list[Found]) -> None:
+        ahead_s = self.count / self.job.rate - (time.monotonic() - self._began) if self.job.rate else 0.0
+        if self._stop.wait(max(0.0, ahead_s)):
+            raise _Stopped
+        if not batch:
+            return
+        self.job = self._desk.redrive(self.job, batch, value=self._value)
+        for one in batch:
+            self._redriven.add(*one.origin)
+        self.count += len(batch)
+        self._tell(Standing(self.count))
+
+    def _follow(self) -> Fates:
+        """Wait until all that came back have ended."""
+        while True:
+            self.fates = fates(Look(self._desk.settings), self.group, self._redriven, self._ends)
+            self._tell(Standing(self.count, self.fates))
+            if not self.fates.waiting:
+                return self.fates
+            if self._stop.wait(LOOK_S):
+                raise _Stopped
+
+
+class _Stopped(Exception):
+    """Somebody asked for it."""
