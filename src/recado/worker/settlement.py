@@ -19,6 +19,7 @@ from recado.outcomes.outcome import Dead, Outcome, RetryAfter, Stopped
 from recado.outcomes.signals import AlreadyDone, Reject, Retry
 from recado.telemetry.metrics import WORKER_ATTEMPTS, WORKER_LATE, WORKER_RECORDS, WORKER_SECONDS
 from recado.worker.delays import Delays
+from recado.worker.done_times import note_done
 from recado.worker.epoch import Epoch, Stop
 from recado.worker.exits import Exits
 from recado.worker.holdings import Holdings
@@ -156,6 +157,7 @@ class Settlement:
         if self._outbound.concerns(epoch):  # asked after ``at`` was read
             done[epoch.topic] += self._count_senders(epoch, messages)
             return
+        note_done(epoch.home.topic, messages, wall_clock_ms())
         first, last = messages[0].offset(), messages[-1].offset()
         if not (run.in_offset_order and epoch.tracker.pass_over(first, last, len(messages))):
             epoch.tracker.done([message.offset() for message in messages])
@@ -165,6 +167,8 @@ class Settlement:
         offsets = self._outbound.done_of(epoch, [message.offset() for message in messages])
         if offsets:
             epoch.tracker.done(offsets)
+            now = set(offsets)
+            note_done(epoch.home.topic, [message for message in messages if message.offset() in now], wall_clock_ms())
         return len(offsets)
 
     def _observe(self, run: Run) -> None:
