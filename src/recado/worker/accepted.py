@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from recado.kafka.abstract import Message
 from recado.record import HEADER_ID
-from recado.worker.returned import Returned, origin_of
+from recado.worker.returned import Returned
 
 __all__ = ["accepted_ms", "came_ms"]
 
@@ -21,12 +23,16 @@ def accepted_ms(message: Message, now_ms: int) -> int:
     Its id tells it also where the sender chose another timestamp. A delayed record is accepted when it lands, which is
     its timestamp then. One that comes back for another attempt was accepted when it came first.
     """
-    by_id, stamped = _time_in_id(message), origin_of(message).timestamp_ms
+    kind, stamped = message.timestamp()
+    if isinstance(message, Returned):
+        stamped = message.history.timestamp_ms
+    elif not kind:
+        stamped = -1
+    headers = message.headers()
+    by_id = _time_in_id(headers) if headers else -1
     if not 0 < by_id <= now_ms:
         return stamped
-    if stamped > now_ms or message.timestamp()[0] == LOG_APPEND_TIME:
-        return by_id
-    return max(by_id, stamped)
+    return by_id if stamped > now_ms or kind == LOG_APPEND_TIME else max(by_id, stamped)
 
 
 def came_ms(message: Message, now_ms: int) -> int:
@@ -37,8 +43,8 @@ def came_ms(message: Message, now_ms: int) -> int:
     return accepted_ms(message, now_ms)
 
 
-def _time_in_id(message: Message) -> int:
-    for name, value in reversed(message.headers() or ()):
+def _time_in_id(headers: Sequence[tuple[str, bytes | None]]) -> int:
+    for name, value in reversed(headers):
         if name == HEADER_ID:
             if value is None or len(value) != ID_CHARS or value[14:15] != b"7":
                 return -1

@@ -17,11 +17,11 @@ def note_done(topic: str, messages: Sequence[Message], now_ms: int) -> None:
     Those of a run were accepted one after the other, about: where the first and the last fall into one bucket, so do
     all between; else each half is looked at by itself.
     """
-    last = len(messages) - 1
-    if last == 0:
-        _count(topic, _age_s(messages[0], now_ms), 1)
-        return
-    _spread(topic, messages, 0, _age_s(messages[0], now_ms), last, _age_s(messages[last], now_ms), now_ms)
+    first_s = _age_s(messages[0], now_ms)
+    if len(messages) == 1:
+        _count(topic, first_s, 1)
+    else:
+        _spread(topic, messages, 0, first_s, len(messages) - 1, _age_s(messages[-1], now_ms), now_ms)
 
 
 def note_done_since(topic: str, accepted: Sequence[int], now_ms: int) -> None:
@@ -35,9 +35,12 @@ def _spread(
     topic: str, messages: Sequence[Message], first: int, first_s: float, last: int, last_s: float, now_ms: int
 ) -> None:
     count = last - first + 1
-    if count <= 2 or WORKER_DONE_SECONDS.bucket(first_s) == WORKER_DONE_SECONDS.bucket(last_s):
-        _count(topic, first_s, (count + 1) // 2)
-        _count(topic, last_s, count // 2)
+    if WORKER_DONE_SECONDS.bucket(first_s) == WORKER_DONE_SECONDS.bucket(last_s):
+        _count(topic, (first_s + last_s) / 2, count)
+        return
+    if count <= 2:
+        _count(topic, first_s, 1)
+        _count(topic, last_s, count - 1)
         return
     middle = (first + last) // 2
     _spread(topic, messages, first, first_s, middle, _age_s(messages[middle], now_ms), now_ms)
