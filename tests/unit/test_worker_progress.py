@@ -12,8 +12,10 @@ from recado.kafka.abstract import Committed
 from recado.kafka.memory import MemoryMessage
 from recado.outcomes.history import History
 from recado.record import HEADER_ID, Outgoing, TopicPartition
+from recado.worker import done_times
 from recado.worker.accepted import accepted_ms, came_ms
-from recado.worker.done_times import note_done
+from recado.worker.done_times import DoneTimes, note_done
+from recado.worker.epoch import Epoch
 from recado.worker.holdings import Holdings
 from recado.worker.progress import Progress
 from recado.worker.returned import Returned
@@ -156,11 +158,37 @@ def buckets(topic: str) -> dict[float, float]:
     }
 
 
-def test_each_record_of_a_run_counts_in_its_bucket():
-    topic = f"counted-{uuid.uuid4().hex}"
-    note_done(topic, [message(offset, at_ms=NOW - 1000 * (99 - offset)) for offset in range(100)], NOW)
-    assert buckets(topic) == {0.1: 1, 1.0: 2, 10.0: 11, 60.0: 61, 3600.0: 100}
-    note_done(topic, [message(at_ms=NOW - 10_000)], NOW)
-    assert buckets(topic)[10.0] == 12
-    note_done(topic, [message(at_ms=NOW + 5_000)], NOW)  # clocks differ
-    assert buckets(topic)[0.1] == 2
+@pytest.fixture
+def stay(monkeypatch: pytest.MonkeyPatch) -> Epoch:
+    """A hundred records, one a second, the last of them now."""
+    monkeypatch.setattr(done_times, "wall_clock_ms", lambda: NOW)
+    epoch = Epoch(TopicPartition(f"counted-{uuid.uuid4().hex}", 0), "group")
+    for first in (0, 50):
+        epoch.stamps.note(
+            [message(offset, at_ms=NOW - 1000 * (99 - offset)) for offset in range(first, first + 50)], NOW
+        )
+    return epoch
+
+
+def test_each_record_of_a_run_counts_in_its_bucket(stay):
+    done = DoneTimes()
+    done.add(stay, 0, 99, 100)
+    done.tell()
+    assert buckets(stay.topic) == {0.1: 1, 1.0: 2, 10.0: 11, 60.0: 61, 3600.0: 100}
+    done.tell()
+    assert buckets(stay.topic)[3600.0] == 100
+
+
+def test_an_old_record_among_new_ones_keeps_its_age(stay):
+    done = DoneTimes()
+    for offset in range(95, 99):
+        done.add(stay, offset, offset, 1)
+    done.add(stay, 3, 3, 1)  # it was tried again
+    done.add(stay, 95, 98, 1000)
+    done.tell()
+    assert buckets(stay.topic) == {0.1: 0, 1.0: 251, 10.0: 1004, 60.0: 1004, 3600.0: 1005}
+
+
+def test_a_retry_counts_from_its_first_acceptance_and_a_clock_that_is_ahead_makes_no_negative_time(stay):
+    note_done(stay.topic, [NOW - 10_000, NOW + 5_000, -1])
+    assert buckets(stay.topic) == {0.1: 1, 1.0: 1, 10.0: 2, 60.0: 2, 3600.0: 2}

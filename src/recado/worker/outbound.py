@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import structlog
 
-from recado.clock import wall_clock_ms
 from recado.errors import Backpressure, DeliveryUnknown, KafkaUnreachable, RecadoError, RecordTooLarge
 from recado.kafka.abstract import Producer
 from recado.kafka.delivery import Delivery, Fate
 from recado.kafka.quiet import Seldom
 from recado.record import Outgoing
 from recado.telemetry.metrics import DEAD_LETTER_KINDS, WORKER_DEAD_LETTERS, WORKER_LATE, WORKER_RECORDS, WORKER_SENT
-from recado.worker.done_times import note_done_since
+from recado.worker.done_times import note_done
 from recado.worker.epoch import Epoch
 from recado.worker.outtray import Flight, Outtray
 from recado.worker.transactions import Settled, Transactions
@@ -248,7 +247,7 @@ class Outbound:
         elif flight.outcome == "done":
             counted = set(flight.counted)
             accepted = [at_ms for at, at_ms in zip(flight.offsets, flight.accepted, strict=True) if at in counted]
-            note_done_since(epoch.home.topic, accepted, wall_clock_ms())
+            note_done(epoch.home.topic, accepted)
         epoch.tracker.done(flight.counted)
         WORKER_RECORDS.labels(epoch.topic, flight.outcome).inc(len(flight.counted))
 
