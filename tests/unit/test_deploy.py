@@ -38,6 +38,8 @@ def exposed(text: str) -> dict[str, str]:
     """The type of each sample name that may stand in a page of metrics, recado's and Prometheus's own."""
     names = {"up": "gauge"}
     for family in text_string_to_metric_families(text):
+        if family.name.endswith("_created"):  # when a counter began; the library adds it by itself
+            continue
         for ending in {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""]):
             names[family.name + ending] = family.type
     return names
