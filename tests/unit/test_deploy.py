@@ -100,8 +100,9 @@ def test_counters_are_asked_for_their_rate_and_gauges_are_not(pages):
     for place, query in QUERIES.items():
         for function, metric in re.findall(r"(?:(rate|increase)\()?\b((?:recado_|up)\w*)", query):
             kind = {**pages["gateway"], **pages["worker"]}[metric]
-            since = re.search(rf"{metric}[^()]*unless {metric} offset", query)  # the first event of a series
-            assert bool(function) == (kind != "gauge") or since, (place, metric)
+            selected = r"(\{[^}]*\})?"
+            first = rf"{metric}{selected} unless {metric}{selected} offset"  # a series begins with its first event
+            assert bool(function) == (kind != "gauge") or re.search(first, query), (place, metric)
 
 
 def test_panels_stand_side_by_side_and_have_their_own_ids():
