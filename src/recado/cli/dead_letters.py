@@ -14,7 +14,6 @@ from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.places import place_of
 from recado.cli.printable import printable, shown
-from recado.cli.record_line import field
 from recado.cli.settle import discard, redrive
 from recado.cli.status_line import StatusLine
 from recado.cli.table import show as show_table
@@ -23,6 +22,7 @@ from recado.kafka.abstract import Message
 from recado.kafka.peek import Peek
 from recado.letters.filter import Filter
 from recado.letters.listing import listing
+from recado.letters.shown import as_object
 from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.letter_kinds import Kind
 from recado.tracking.look import Look
@@ -123,9 +123,7 @@ def show(letter: str, as_json: bool) -> int:
         )
     found = letter_of(message)
     if as_json:
-        content = {**field("key", message.key()), **field("value", message.value())}
-        headers = [{"name": name, **field("value", value)} for name, value in message.headers() or ()]
-        click.echo(msgspec.json.encode({**msgspec.to_builtins(found), **content, "headers": headers}))
+        click.echo(msgspec.json.encode(as_object(message)))
         return 0
     for line in _lines(found, message):
         click.echo(line)
