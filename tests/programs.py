@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 ROOT = Path(__file__).parent.parent
 
@@ -89,6 +89,18 @@ def status(url: str) -> int:
         return 0
 
 
+def watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """The begin and the end; a partition that was just made may have no leader for a moment."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=10)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 def read_all(bootstrap: str, topic: str, **properties: str) -> list[Message]:
     """Every record of a topic, by a reader that knows nothing of recado."""
     consumer = Consumer(
@@ -104,7 +116,7 @@ def read_all(bootstrap: str, topic: str, **properties: str) -> list[Message]:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         left = {}
         for partition in partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            low, high = watermarks(consumer, TopicPartition(topic, partition))
             if high > low:
                 left[partition] = high
         consumer.assign([TopicPartition(topic, partition, 0) for partition in left])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
-from tests.programs import eventually, read_all
+from tests.programs import eventually, read_all, watermarks
 
 #: One in ten fails once, one in a hundred always; each pass takes 2 s at least.
 HANDLER = """
@@ -25,7 +25,7 @@ def ends_of(bootstrap: str, topic: str, partitions: int) -> dict[int, int]:
     """The end of each partition, read or deleted as its records may be."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "looks"})
     try:
-        return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(partitions)}
+        return {p: watermarks(consumer, TopicPartition(topic, p))[1] for p in range(partitions)}
     finally:
         consumer.close()
 
