@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
 from recado import create_app
 from recado.kafka.admin import Admin
-from recado.letters.desk import Desk
+from recado.letters import Desk, Filter, Redrive, listing
 from recado.outcomes.group_topics import retry_topic
 from recado.settings import Settings
-from tests.integration.test_settling_letters import HANDLER, as_kafka, count, group  # noqa: F401 - fixtures
+from recado.tracking.look import Look
+from tests.integration.test_settling_letters import HANDLER, as_kafka, count, group, letters  # noqa: F401 - fixtures
 from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
 from tests.programs import eventually, read_all
 
@@ -121,3 +123,20 @@ def test_what_is_not_there_is_404_and_creates_nothing(scene, http):  # noqa: F81
     topics = Admin(Settings(bootstrap_servers=scene.bootstrap)).topic_partitions()
     assert not [name for name in topics if "made-up" in name]
     assert http.get("/dead-letters?group=made-up").json["total"] == 0
+
+
+def test_the_library_does_the_same_and_the_command_lists_what_was_redriven(scene, group):  # noqa: F811
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+    Admin(settings).create_topic(retry_topic(group, scene.topic), partitions=1)
+    desk = Desk(settings, group)
+    redrive = Redrive(desk, desk.begin(Filter(kind="ValueError"), by="ana"))
+    assert (redrive.run(follow=False), redrive.count) == ("looked away", 5)
+    found = listing(Look(settings), group, Filter(), limit=None, show=2)
+    assert (found.total, found.settled, found.read, [kind.count for kind in found.kinds]) == (5, 5, 5, [5])
+    assert [line.letter for line in found.letters] == [f"dlq.{group}.{scene.topic}/0/{n}" for n in (9, 7)]
+    assert listing(Look(settings), group, Filter(text="bad 3"), limit=None).matched == 0
+    assert listing(Look(settings), group, Filter(text='{"n": 7}'), limit=None).matched == 1
+    ran = letters(scene, "redrives", "--json")
+    [job] = [json.loads(line) for line in ran.out.splitlines()]
+    assert (job["state"], job["redriven"], job["by"], job["asked"]) == ("done", 5, "ana", {"kind": "ValueError"})
+    assert "kind ValueError" in letters(scene, "redrives").out

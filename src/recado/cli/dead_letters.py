@@ -14,6 +14,7 @@ from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.places import place_of
 from recado.cli.printable import printable, shown
+from recado.cli.redrives import redrives
 from recado.cli.settle import discard, redrive
 from recado.cli.status_line import StatusLine
 from recado.cli.table import show as show_table
@@ -46,6 +47,7 @@ def dead_letters() -> None:
 
 dead_letters.add_command(redrive)
 dead_letters.add_command(discard)
+dead_letters.add_command(redrives)
 
 
 @dead_letters.command(name="list")
