@@ -68,7 +68,7 @@ def test_a_list_is_read():
     asked = list_asked("group=g&key=a+b&text=%C3%A9&since=5&limit=7&letters=0")
     assert (asked.group, asked.limit, asked.letters) == ("g", 7, 0)
     assert asked.wanted == Filter(key="a b", text="é", since=5)
-    assert (list_asked("").limit, list_asked("").wanted) == (10_000, Filter())
+    assert (list_asked("").limit, list_asked("").wanted) == (3_000, Filter())
     for query in ("limit=0", "limit=100001", "letters=1001", "limit=x", "nothing=1", "since=x", "limit=1&limit=1"):
         with pytest.raises(Problem):
             list_asked(query)

@@ -22,7 +22,7 @@ from recado.errors import RecadoError
 from recado.kafka.abstract import Message
 from recado.kafka.peek import Peek
 from recado.letters.filter import Filter
-from recado.letters.listing import listing
+from recado.letters.listing import NEWEST, listing
 from recado.letters.shown import as_object
 from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.letter_kinds import Kind
@@ -52,7 +52,7 @@ dead_letters.add_command(redrives)
 
 @dead_letters.command(name="list")
 @filter_options
-@click.option("--limit", default=10_000, type=click.IntRange(1), show_default=True, help="Read so many, the newest.")
+@click.option("--limit", default=NEWEST, type=click.IntRange(1), show_default=True, help="Read so many, the newest.")
 @click.option("--all", "everything", is_flag=True, help="Read them all.")
 @click.option("--letters", "letters", default=0, type=click.IntRange(0, 1000), help="Name so many, the newest, too.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")

@@ -12,6 +12,7 @@ from recado.gateway.moment import checked_moment
 from recado.gateway.parse import decoded, parse_query
 from recado.gateway.problem import invalid
 from recado.letters.filter import Filter
+from recado.letters.listing import NEWEST
 from recado.letters.redrive import CANARY
 
 __all__ = [
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 #: How many letters a list reads, and tells one by one, where nothing is said, and at most.
-READ, MOST_READ = 10_000, 100_000
+READ, MOST_READ = NEWEST, 100_000
 TOLD, MOST_TOLD = 20, 1_000
 
 #: Query parameters of a list.
