@@ -378,6 +378,29 @@ def test_ready_says_why_not(http):
     )  # fmt: skip
 
 
+def test_metrics_say_why_a_gateway_is_not_ready_and_what_troubles_one_that_is(http):
+    before: dict[str, float] = {}
+
+    def told() -> dict[str, float]:
+        """What changed since ``before``: other tests' gateways may be in this process, too."""
+        names = ("recado_gateway_not_ready{", "recado_gateway_impaired{")
+        rows = [row for row in http.request("GET", "/metrics").body.decode().splitlines() if row.startswith(names)]
+        found = {name: float(value) for name, value in (row.split() for row in rows)}
+        return {name: value - before.get(name, 0) for name, value in found.items() if value != before.get(name, 0)}
+
+    http.send({"message": 1})
+    before = told()
+    http.kafka.reachable = False
+    assert told() == {'recado_gateway_not_ready{reason="kafka-unreachable"}': 1}
+    http.kafka.reachable, gateway(http).draining = True, True
+    gateway(http).once.trouble = "disk full"
+    assert told() == {
+        'recado_gateway_not_ready{reason="draining"}': 1,
+        'recado_gateway_impaired{reason="idempotency"}': 1,
+    }
+    gateway(http).once.trouble = ""
+
+
 # Trace context
 
 

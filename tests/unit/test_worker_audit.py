@@ -122,6 +122,16 @@ def test_what_moves_or_is_being_handled_or_waits_for_a_reason_is_not_stalled():
     assert scene.after(STALLED_S + 1) == [("stalled", 0)]
 
 
+def test_the_ends_are_those_of_the_last_answer():
+    scene = Scene()
+    assert scene.audit.ends() == {}
+    scene.audit.look()
+    scene.end, scene.away = 20, True
+    with pytest.raises(KafkaUnreachable):
+        scene.audit.look()
+    assert scene.audit.ends() == {ONE: 10}
+
+
 def test_while_kafka_does_not_answer_nothing_is_claimed():
     scene = Scene()
     scene.owns, scene.away = None, True

@@ -18,6 +18,7 @@ from recado.gateway.fork import ForkHook
 from recado.gateway.idempotency.once import Once
 from recado.gateway.intake import Flush, Intake, Left, refusal
 from recado.gateway.parse import parse_query
+from recado.gateway.readiness import Trouble, expose, troubles
 from recado.gateway.remembered import RememberedTopics
 from recado.gateway.spool.folder import Folder, Owned
 from recado.gateway.spool.spool import Spool
@@ -63,6 +64,9 @@ class Gateway:
         self._lock = threading.Lock()
         self._intake: Intake | None = None
         self._owned: Owned | None = None
+        #: Why it has no intake, where that was tried.
+        self._cannot: RecadoError | None = None
+        self._tell_no_more: Callable[[], None] = lambda: None
         #: What must not be sent twice.
         self.once = Once(settings.data_dir / "keys")
         # A producer's threads do not survive a fork: the child connects anew.
@@ -78,7 +82,13 @@ class Gateway:
     def _connected(self) -> Intake:
         with self._lock:
             if self._intake is None:
-                self._intake = self._connect_now()
+                self._tell_no_more()
+                self._tell_no_more = expose(self.troubles)
+                try:
+                    self._intake, self._cannot = self._connect_now(), None
+                except RecadoError as error:
+                    self._cannot = error
+                    raise
             return self._intake
 
     def _connect_now(self) -> Intake:
@@ -117,6 +127,7 @@ class Gateway:
         self._lock = threading.Lock()
         # The parent's SQLite connection must not be closed here (its locks are the parent's), only its lock's copy.
         inherited = (self._intake, self._owned, self._delays)
+        self._tell_no_more()
         self.once.leave()
         self.once = Once(self.settings.data_dir / "keys")
         self._intake = self._delays = None
@@ -125,34 +136,24 @@ class Gateway:
             self._owned = None
         return inherited
 
+    def troubles(self) -> list[Trouble]:
+        """What is to be said of it now, be it ready or not (any thread). Does not connect, does not block."""
+        servers = self.settings.bootstrap_servers
+        return troubles(self._intake, self.once, draining=self.draining, cannot=self._cannot, servers=servers)
+
     def live(self) -> Answer:
         """The process answers: that is all that live means."""
         return Answer(200, _JSON, b'{"status":"live"}')
 
     def ready(self) -> Answer:
         """Whether requests should come here, and if not, why."""
-        reasons = []
-        if self.draining:
-            reasons.append({"code": "draining", "detail": "This gateway is shutting down."})
-        refusing = bool(reasons)
         try:
-            intake = self.intake
-        except RecadoError as error:  # the folder of the spool, or a setting of Kafka's
-            reasons.append({"code": error.code, "detail": str(error)})
-            return Answer(503, _JSON, msgspec.json.encode({"status": "not ready", "reasons": reasons}))
-        spool = intake.spool
-        if not intake.topics.reachable:
-            detail = f"No Kafka broker answers at {self.settings.bootstrap_servers}."
-            reasons.append({"code": "kafka-unreachable", "detail": detail})
-            # With a spool requests are still welcome: taking them is what it is for. Only a gateway that never saw its
-            # Kafka knows no topic that it could take them for.
-            refusing |= spool is None or intake.topics.is_blank
-        if spool is not None and (trouble := spool.why_not()):
-            reasons.append({"code": "spool", "detail": trouble})
-            refusing = True
-        if trouble := self.once.why_not():
-            # Requests without a key are still welcome.
-            reasons.append({"code": "idempotency", "detail": trouble})
+            spool = self.intake.spool
+        except RecadoError:
+            spool = None
+        troubles = self.troubles()
+        refusing = any(trouble.refuses for trouble in troubles)
+        reasons = [{"code": trouble.code, "detail": trouble.detail} for trouble in troubles]
         body: dict[str, Any] = {"status": "not ready" if refusing else "ready", "reasons": reasons}
         if spool is not None:
             depth = spool.depth()
@@ -196,6 +197,7 @@ class Gateway:
             leaving = Deadline(LEAST_LEAVE_S)
             while not self._delays.join(LEAVE_LOOK_S) and (deadline.left_s() or leaving.left_s()):
                 pass
+        self._tell_no_more()
         self.once.close()
         if self._owned is not None:
             self._owned.release()

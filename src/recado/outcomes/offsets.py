@@ -133,6 +133,13 @@ class OffsetTracker:
         position = max(self._last + 1, self._end)
         return position if position > 0 or self._end == 0 else None
 
+    def highest_done(self) -> int:
+        """The highest offset that is done, or where the stay began - 1; -1 where nothing is known."""
+        for offset in reversed(self._pending) if self._done else ():
+            if offset in self._done:
+                return offset
+        return (self.position() or 0) - 1
+
     def done_ahead(self) -> list[tuple[int, int]]:
         """What is done beyond the position, as (first, last), ascending; offsets without a record join neighbours."""
         found: list[tuple[int, int]] = []

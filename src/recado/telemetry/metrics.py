@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from recado.telemetry.bounded import Bounded
+from recado.telemetry.reading import Reading
 from recado.telemetry.tally import Tally, Timing
 
 __all__ = [
+    "DEAD_LETTER_KINDS",
     "DELAY_ACCEPTED",
     "DELAY_HELD",
     "DELAY_HOPS",
@@ -14,7 +17,9 @@ __all__ = [
     "DELAY_LATENESS",
     "DELAY_REFUSED",
     "DELAY_UNREADABLE",
+    "GATEWAY_IMPAIRED",
     "GATEWAY_IN_FLIGHT",
+    "GATEWAY_NOT_READY",
     "GATEWAY_RECORDS",
     "GATEWAY_REQUESTS",
     "GATEWAY_SECONDS",
@@ -28,13 +33,20 @@ __all__ = [
     "WORKER_ASSIGNED",
     "WORKER_ATTEMPTS",
     "WORKER_COMMITS",
+    "WORKER_DEAD_LETTERS",
+    "WORKER_DONE_SECONDS",
     "WORKER_IN_FLIGHT",
+    "WORKER_LAG",
+    "WORKER_LAG_SECONDS",
     "WORKER_LATE",
+    "WORKER_NOT_READY",
+    "WORKER_OLDEST",
     "WORKER_PAUSED",
     "WORKER_RECORDS",
     "WORKER_SECONDS",
     "WORKER_SENT",
     "WORKER_STOPPED",
+    "WORKER_TO_DONE",
     "WORKER_TRANSACTIONS",
 ]
 
@@ -63,6 +75,10 @@ SPOOL_BYTES = Gauge("recado_spool_bytes", "What those take on disk, about, in by
 SPOOL_OLDEST = Gauge("recado_spool_oldest_seconds", "Age of the oldest of them.")
 SPOOL_REFUSED = Gauge("recado_spool_refused_records", "Records that Kafka refused after they were accepted.")
 KAFKA_REACHABLE = Gauge("recado_kafka_reachable", "1 while a broker answers, else 0.")
+GATEWAY_NOT_READY = Reading("recado_gateway_not_ready", "1 for each reason why it takes no requests.", ["reason"])
+GATEWAY_IMPAIRED = Reading(
+    "recado_gateway_impaired", "1 for each trouble that it has while it takes requests.", ["reason"]
+)
 
 #: On time is some milliseconds; beyond a minute no gateway ran.
 LATENESS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600)
@@ -109,3 +125,44 @@ WORKER_PAUSED = Gauge(
     "recado_worker_paused_handlers", "1 while a handler pauses: nearly everything fails.", ["handler"]
 )
 WORKER_COMMITS = Counter("recado_worker_commits_total", "Offset commits by result: ok, failed.", ["result"])
+
+#: From what a loop's turn takes to a day: retries with their waits are in it, and backlogs.
+DONE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
+
+WORKER_DONE_SECONDS = Timing(
+    "recado_worker_done_seconds",
+    "From when a record was accepted (a delayed one: had landed) until it was done, retries and all.",
+    "topic",
+    buckets=DONE_BUCKETS,
+)
+WORKER_LAG = Reading(
+    "recado_worker_lag_records", "Records of a held partition that are not done.", ["topic", "partition"]
+)
+WORKER_LAG_SECONDS = Reading(
+    "recado_worker_lag_seconds",
+    "How far a held partition is behind: the age of its newest done record or of its oldest not done one, whichever is "
+    "younger; 0 where all are done.",
+    ["topic", "partition"],
+)
+WORKER_OLDEST = Reading(
+    "recado_worker_oldest_not_done_seconds",
+    "Age of the oldest record of a held partition that is not done; 0 where all are.",
+    ["topic", "partition"],
+)
+WORKER_TO_DONE = Reading(
+    "recado_worker_seconds_to_done",
+    "Until what is in this member's partitions now is done, at the pace of the last minute; +Inf while nothing is.",
+    ["topic"],
+)
+WORKER_NOT_READY = Reading(
+    "recado_worker_not_ready", "How many reasons of each kind there are why it is not ready.", ["reason"]
+)
+
+#: Kinds of dead letters that are counted by themselves, in each process: each is a time series. The rest is "other".
+DEAD_LETTER_KINDS = Bounded(50)
+
+WORKER_DEAD_LETTERS = Tally(
+    "recado_worker_dead_letters_total",
+    "Dead letters that Kafka has, by what failed and where.",
+    ["topic", "fingerprint"],
+)

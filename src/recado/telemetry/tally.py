@@ -62,16 +62,20 @@ class Timing(Collector):
         self._sums: dict[str, float] = {}
         registry.register(self)
 
-    def observe(self, label: str, seconds: float) -> None:
-        """Count one observation."""
+    def observe(self, label: str, seconds: float, count: int = 1) -> None:
+        """Count so many observations of the same length."""
         bucket = bisect_left(self._bounds, seconds)
         with self._lock:
             counts = self._counts.get(label)
             if counts is None:
                 counts = self._counts[label] = [0] * (len(self._bounds) + 1)
                 self._sums[label] = 0.0
-            counts[bucket] += 1
-            self._sums[label] += seconds
+            counts[bucket] += count
+            self._sums[label] += seconds * count
+
+    def bucket(self, seconds: float) -> int:
+        """Which bucket so many seconds are counted in."""
+        return bisect_left(self._bounds, seconds)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Give prometheus_client what there is, each bucket with those below it."""

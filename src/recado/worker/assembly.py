@@ -32,6 +32,7 @@ from recado.worker.oldest import AtWork, Oldest
 from recado.worker.outbound import Outbound
 from recado.worker.parking import Parking
 from recado.worker.pause import Pause
+from recado.worker.progress import Progress
 from recado.worker.pulse import Pulse
 from recado.worker.readiness import reasons_not_ready
 from recado.worker.rebalance import Rebalance
@@ -68,6 +69,7 @@ class Engine:
     guards: list[Guard]
     pauses: list[Pause]
     audit: Audit | None = None
+    progress: Progress | None = None
     #: Brings back what waits for its next attempt.
     delaying: DelayService | None = None
     #: Lets go what it sends through.
@@ -215,6 +217,16 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         drain_s=min(settings.drain_s, _poll_interval_s(settings) / 2),
     )
     pauses = list(parts.crew.pauses.values())
+    audit = Audit(
+        coordinator=coordinator,
+        consumer=consumer,
+        holdings=holdings,
+        delays=delays,
+        flow=flow,
+        pauses=parts.crew.pauses,
+        parking=parking,
+    )
+    progress = Progress(holdings=holdings, ends=audit.ends, clock=clock)
     loop = Loop(
         consumer=consumer,
         holdings=holdings,
@@ -226,18 +238,10 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         stop=stop,
         pulse=pulse,
         oldest=oldest,
+        progress=progress,
         guards=list(guards.values()),
         pauses=pauses,
         sweep=Sweep(holdings=holdings, clients=lambda: outlet().clients, clock=clock),
-        parking=parking,
-    )
-    audit = Audit(
-        coordinator=coordinator,
-        consumer=consumer,
-        holdings=holdings,
-        delays=delays,
-        flow=flow,
-        pauses=parts.crew.pauses,
         parking=parking,
     )
     drain = Drain(
@@ -263,6 +267,7 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         kept,
         pauses,
         audit,
+        progress,
         delaying,
         partial(_disconnect, outlet()),
     )

@@ -72,6 +72,7 @@ class Audit:
         self._since: dict[tuple[str, TopicPartition | None], float] = {}
         self._moved: dict[TopicPartition, tuple[tuple[object, ...], float]] = {}
         self._reasons: list[Reason] = []
+        self._ends: dict[TopicPartition, int] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recado-audit", daemon=True)
 
@@ -87,12 +88,16 @@ class Audit:
         """What has differed for longer than it may; empty where all is well, or Kafka did not answer."""
         return self._reasons
 
+    def ends(self) -> dict[TopicPartition, int]:
+        """Up to where (exclusive) each held partition could be read at the last look that Kafka answered."""
+        return self._ends
+
     def look(self) -> None:
         """Compare once. Raises RecadoError where Kafka does not answer."""
         member = self._consumer.member_id
         held = {epoch.where: epoch for epoch in self._holdings.snapshot()}
         owned = self._coordinator.owned(member) if member else set()
-        ends = self._coordinator.ends(sorted(held)) if held else {}
+        ends = self._ends = self._coordinator.ends(sorted(held)) if held else {}
         now = self._clock()
         found = list(self._differences(held, owned)) if member else []
         found += self._stalled(held, ends, now)

@@ -10,6 +10,7 @@ from recado.kafka.abstract import Committed, Message
 from recado.outcomes.offset_commits import how_far
 from recado.outcomes.resume import tracker_of
 from recado.record import TopicPartition
+from recado.worker.stamps import Stamps
 
 __all__ = ["Epoch", "Stop"]
 
@@ -52,6 +53,7 @@ class Epoch:
         "home",
         "partition",
         "requested",
+        "stamps",
         "stop",
         "topic",
         "tracker",
@@ -72,6 +74,8 @@ class Epoch:
         self.home = home or where
         self.topic, self.partition, self.group = where.topic, where.partition, group
         self.tracker = tracker_of(committed)
+        #: Since when its records have been there, of some of them.
+        self.stamps = Stamps()
         #: Bytes of values that were handed over and are not done.
         self.held_bytes = 0
         #: The last commit asked for, and the last that Kafka confirmed; None before the first.

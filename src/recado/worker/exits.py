@@ -56,6 +56,7 @@ class Exits:
 
         flight = Flight(epoch, [message.offset()], history.attempts, [])
         flight.outcome = "dead"
+        flight.fingerprint = cause.fingerprint
         flight.trimmed = lambda: build(flight.records[0].partition, trimmed=True)
         self._begin(_Leaving(flight, history, build, dead_letter_topic(history.group, history.topic)))
 

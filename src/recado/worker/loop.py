@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import structlog
 
+from recado.clock import wall_clock_ms
 from recado.kafka.abstract import Consumer, Message
 from recado.outcomes.resume import take_in
 from recado.record import TopicPartition
@@ -21,6 +22,7 @@ from recado.worker.holdings import Holdings
 from recado.worker.oldest import Oldest
 from recado.worker.parking import Parking
 from recado.worker.pause import Pause
+from recado.worker.progress import Progress
 from recado.worker.pulse import Pulse
 from recado.worker.rebalance import Rebalance
 from recado.worker.returned import Returned
@@ -61,6 +63,7 @@ class Loop:
         stop: StopRequest,
         pulse: Pulse,
         oldest: Oldest,
+        progress: Progress,
         guards: Sequence[Guard],
         pauses: Collection[Pause],
         sweep: Sweep,
@@ -76,6 +79,7 @@ class Loop:
         self._stop = stop
         self._pulse = pulse
         self._oldest = oldest
+        self._progress = progress
         self._guards = guards
         self._pauses = pauses
         self._sweep = sweep
@@ -106,6 +110,7 @@ class Loop:
         return []
 
     def _offer(self, messages: list[Message]) -> None:
+        now_ms = wall_clock_ms()
         for (topic, partition), found in self._by_partition(messages):
             epoch = self._holdings.get(TopicPartition(topic, partition))
             if epoch is None or epoch.closed:
@@ -113,6 +118,7 @@ class Loop:
             if found[0].offset() <= epoch.tracker.last:
                 epoch = self._begin_again(epoch.where, found[0].offset(), epoch.tracker.last)
             todo = take_in(epoch.tracker, found)
+            epoch.stamps.note(found, now_ms)
             if len(todo) < len(found):
                 WORKER_RECORDS.labels(topic, "done before").inc(len(found) - len(todo))
             if todo:
@@ -166,6 +172,7 @@ class Loop:
         if now >= self._turn_at:
             self._turn_at = now + TURN_S
             self._take_turns()
+            self._progress.look()
 
     def _take_turns(self) -> None:
         """A run that has been executing for long makes place: for runs that wait, or for its own other keys."""

@@ -15,7 +15,8 @@ from recado.kafka.abstract import Producer
 from recado.kafka.delivery import Delivery, Fate
 from recado.kafka.quiet import Seldom
 from recado.record import Outgoing
-from recado.telemetry.metrics import WORKER_LATE, WORKER_RECORDS, WORKER_SENT
+from recado.telemetry.metrics import DEAD_LETTER_KINDS, WORKER_DEAD_LETTERS, WORKER_LATE, WORKER_RECORDS, WORKER_SENT
+from recado.worker.done_times import note_done
 from recado.worker.epoch import Epoch
 from recado.worker.outtray import Flight, Outtray
 from recado.worker.transactions import Settled, Transactions
@@ -241,6 +242,12 @@ class Outbound:
             return
         if flight.outcome == "dead":
             epoch.dead.update(flight.counted)
+            kind = DEAD_LETTER_KINDS.label(flight.fingerprint)
+            WORKER_DEAD_LETTERS.add((epoch.home.topic, kind), len(flight.counted))
+        elif flight.outcome == "done":
+            counted = set(flight.counted)
+            accepted = [at_ms for at, at_ms in zip(flight.offsets, flight.accepted, strict=True) if at in counted]
+            note_done(epoch.home.topic, accepted)
         epoch.tracker.done(flight.counted)
         WORKER_RECORDS.labels(epoch.topic, flight.outcome).inc(len(flight.counted))
 

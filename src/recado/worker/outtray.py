@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from recado.clock import wall_clock_ms
 from recado.kafka.abstract import Message
 from recado.record import Outgoing, Record, Sent
+from recado.worker.accepted import accepted_ms
 from recado.worker.epoch import Epoch
 from recado.worker.outputs import outgoing
 from recado.worker.run import Run
@@ -17,7 +19,18 @@ __all__ = ["Flight", "Outtray"]
 class Flight:
     """The records that one call of a handler sends, and the offsets of those that it was given for."""
 
-    __slots__ = ("attempt", "counted", "epoch", "is_delivered", "offsets", "outcome", "records", "trimmed")
+    __slots__ = (
+        "accepted",
+        "attempt",
+        "counted",
+        "epoch",
+        "fingerprint",
+        "is_delivered",
+        "offsets",
+        "outcome",
+        "records",
+        "trimmed",
+    )
 
     def __init__(self, epoch: Epoch, offsets: list[int], attempt: int, records: list[Outgoing]) -> None:
         self.epoch = epoch
@@ -29,6 +42,10 @@ class Flight:
         self.is_delivered = False
         #: What the records of these offsets are when it is delivered; "copied": what they were.
         self.outcome = "done"
+        #: When each of these offsets was accepted, in milliseconds since the epoch; empty where nobody will ask.
+        self.accepted: list[int] = []
+        #: Of a dead letter: what failed and where.
+        self.fingerprint = ""
         #: Makes a smaller record to send instead, should this one be too large; None where there is none.
         self.trimmed: Callable[[], Outgoing] | None = None
 
@@ -52,7 +69,10 @@ class Outtray:
         given, sent[:] = list(sent), []
         records = outgoing(epoch, messages, given, back)
         if records:
-            self.flights.append(Flight(epoch, [message.offset() for message in messages], attempt, records))
+            flight = Flight(epoch, [message.offset() for message in messages], attempt, records)
+            now_ms = wall_clock_ms()
+            flight.accepted = [accepted_ms(message, now_ms) for message in messages]
+            self.flights.append(flight)
         return bool(records)
 
     def must_wait(self, run: Run) -> bool:

@@ -12,7 +12,21 @@ from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
 from recado.worker.pause import Pause
 
-__all__ = ["reasons_not_ready"]
+__all__ = ["CODES", "reasons_not_ready"]
+
+#: Every code that a reason may have.
+CODES = (
+    "done-ids",
+    "draining",
+    "handler-paused",
+    "kafka-unreachable",
+    "not-assigned",
+    "not-owned",
+    "not-taken",
+    "partition-stopped",
+    "stalled",
+    "unknown-member",
+)
 
 
 def reasons_not_ready(

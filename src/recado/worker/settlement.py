@@ -18,7 +18,9 @@ from recado.outcomes.history import History, failed, failure_of
 from recado.outcomes.outcome import Dead, Outcome, RetryAfter, Stopped
 from recado.outcomes.signals import AlreadyDone, Reject, Retry
 from recado.telemetry.metrics import WORKER_ATTEMPTS, WORKER_LATE, WORKER_RECORDS, WORKER_SECONDS
+from recado.worker.accepted import accepted_ms
 from recado.worker.delays import Delays
+from recado.worker.done_times import DoneTimes, note_done
 from recado.worker.epoch import Epoch, Stop
 from recado.worker.exits import Exits
 from recado.worker.holdings import Holdings
@@ -83,6 +85,7 @@ class Settlement:
         self._clock = clock
         self._chance = chance
         self._look_at = 0.0
+        self._done_times = DoneTimes()
 
     def settle(self) -> None:
         """Count what is done, and decide about what failed; now and then look at runs that still execute, too."""
@@ -131,6 +134,7 @@ class Settlement:
                 self._observe(run)
             if run.error is not None:
                 self._decide(run)
+        self._done_times.tell()
         for topic, count in done.items():
             WORKER_RECORDS.labels(topic, "done").inc(count)
 
@@ -158,14 +162,27 @@ class Settlement:
             return
         first, last = messages[0].offset(), messages[-1].offset()
         if not (run.in_offset_order and epoch.tracker.pass_over(first, last, len(messages))):
-            epoch.tracker.done([message.offset() for message in messages])
+            offsets = [message.offset() for message in messages]
+            epoch.tracker.done(offsets)
+            first, last = min(offsets), max(offsets)
+        self._note_done(epoch, messages, first, last)
         done[epoch.topic] += len(messages)
 
     def _count_senders(self, epoch: Epoch, messages: list[Message]) -> int:
         offsets = self._outbound.done_of(epoch, [message.offset() for message in messages])
         if offsets:
             epoch.tracker.done(offsets)
+            now = set(offsets)
+            done = [message for message in messages if message.offset() in now]
+            self._note_done(epoch, done, offsets[0], offsets[-1])
         return len(offsets)
+
+    def _note_done(self, epoch: Epoch, messages: list[Message], lowest: int, highest: int) -> None:
+        if epoch.home == epoch.where:
+            self._done_times.add(epoch, lowest, highest, len(messages))
+        else:
+            now_ms = wall_clock_ms()
+            note_done(epoch.home.topic, [accepted_ms(message, now_ms) for message in messages])
 
     def _observe(self, run: Run) -> None:
         if run.handled:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from recado.clock import wall_clock_ms
 from recado.errors import RecadoError
 from recado.kafka.abstract import Message
 from recado.kafka.lending import ShareConsumer, ShareMessage, Verdict
@@ -112,6 +113,7 @@ class ShareLoop:
             epoch = self._holdings.open(where, None)
             epoch.deliveries = {message.offset(): message.delivery_count() or 1 for message in messages}
             epoch.tracker.deliver([message.offset() for message in messages])
+            epoch.stamps.note(messages, wall_clock_ms())
             epoch.held_bytes += sum(map(len, messages))
             todo: list[Message] = list(messages) if epoch.guard is None else epoch.guard.admit(epoch, messages)
             if todo and not epoch.closed:

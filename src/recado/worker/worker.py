@@ -33,6 +33,7 @@ from recado.worker.apart import CoordinatorApart
 from recado.worker.assembly import Engine, Parts, assemble, assemble_share, most_at_once
 from recado.worker.crew import crew_of
 from recado.worker.drain import Remaining
+from recado.worker.exposure import expose
 from recado.worker.handlers import ENGINES, Handlers, declare
 from recado.worker.health import HealthPort
 from recado.worker.stop import StopRequest
@@ -241,11 +242,13 @@ class Worker:
             handlers=self._shown(),
             health=f"http://{settings.worker_host}:{port.port}/health/ready",
         )
+        end_exposure = expose(engine.reasons_not_ready, engine.progress)
         before = _listen_to_signals(self._stop, partial(_say_report, engine))
         try:
             remaining = engine.run()
         finally:
             _restore_signals(before)
+            end_exposure()
             port.close()
         _say_goodbye(group, engine, remaining)
         return remaining
