@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from recado.embedded import EmbeddedKafka
 from recado.kafka.admin import Admin
 from recado.kafka.memory import MemoryMessage
 from recado.letters.filter import Filter
-from recado.letters.listing import listing
+from recado.letters.listing import NEWEST, listing
 from recado.outcomes.dead_letter import Cause, dead_letter
 from recado.outcomes.group_topics import CONFIG, dead_letter_topic
 from recado.outcomes.history import Failure, began, failed
@@ -41,7 +40,7 @@ def bury(bootstrap: str, group: str, letters: int = LETTERS) -> None:
     """Write letters as a worker does, with all headers and a stack."""
     name = dead_letter_topic(group, TOPIC)
     Admin(Settings(bootstrap_servers=bootstrap)).create_topic(name, partitions=PARTITIONS, config=CONFIG)
-    records = [_letter(group, number) for number in range(KINDS)]
+    records = [letter(group, number) for number in range(KINDS)]
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "compression.type": "lz4"})
     for number in range(letters):
         record = records[number % KINDS]
@@ -77,10 +76,11 @@ def run(bootstrap: str) -> list[str]:
     return [f"letters: {measure(bootstrap, group, what)}" for what in ("newest", "newest", "all", "key")]
 
 
-def _letter(group: str, number: int) -> Outgoing:
-    source = MemoryMessage(Outgoing(TOPIC, VALUE, id=str(uuid.uuid4()), key=b"k"), 0, number, 5_000)
-    error = _error(number)
-    return dead_letter(source, failed(began(source, group), *[Failure(1_000, "away")] * 6), error, partition=0)
+def letter(group: str, number: int, partition: int = 0) -> Outgoing:
+    """One as a worker writes it; ``number`` is its record's offset."""
+    source = MemoryMessage(Outgoing(TOPIC, VALUE, id=f"id-{number}", key=b"k"), partition, number, 5_000)
+    history = failed(began(source, group), *[Failure(1_000, "away")] * 6)
+    return dead_letter(source, history, _error(number % KINDS), partition=partition)
 
 
 def _error(number: int) -> Cause:
@@ -88,19 +88,25 @@ def _error(number: int) -> Cause:
     return Cause("attempt 6 of 6 failed", name, f"order {number}: no route", STACK, f"{name} in {place}")
 
 
+def _most_mib() -> float:
+    """The most memory that this process had resident; ``ru_maxrss`` may be that of who started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def _one(bootstrap: str, group: str, what: str) -> None:
-    before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before_mib = _most_mib()
     began_s, cpu_s = time.monotonic(), time.process_time()
     wanted = Filter(key="17") if what == "key" else Filter()
     found = listing(
-        Look(Settings(bootstrap_servers=bootstrap)), group, wanted, limit=10_000 if what == "newest" else None
+        Look(Settings(bootstrap_servers=bootstrap)), group, wanted, limit=NEWEST if what == "newest" else None
     )
     took_s, cpu_s = time.monotonic() - began_s, time.process_time() - cpu_s
-    most_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    most_mib = _most_mib()
     print(
         f"{what}: total {found.total:,}, read {found.read:,}, matched {found.matched:,}, {len(found.kinds)} kinds in "
-        f"{took_s * 1000:,.0f} ms ({cpu_s * 1000:,.0f} ms CPU), {most_mb:.0f} MiB resident at most "
-        f"({before_mb:.0f} before)"
+        f"{took_s * 1000:,.0f} ms ({cpu_s * 1000:,.0f} ms CPU), {most_mib:.0f} MiB resident at most "
+        f"({before_mib:.0f} before)"
     )
 
 

@@ -13,11 +13,13 @@ __all__ = [
     "NotAllowed",
     "RecadoError",
     "RecordTooLarge",
+    "RedriveRunning",
     "SpoolFailed",
     "SpoolFull",
     "TakenOver",
     "TortureBroken",
     "Undecodable",
+    "UnknownRedrive",
     "UnknownTopic",
 ]
 
@@ -57,6 +59,18 @@ class TakenOver(RecadoError):
     """Another program does now what only one may do at a time; what this one had done is there."""
 
     code = "taken-over"
+
+
+class RedriveRunning(RecadoError):
+    """A redrive of the group runs in this program, and one at a time settles letters. Stop it, or wait for it."""
+
+    code = "redrive-running"
+
+
+class UnknownRedrive(RecadoError):
+    """The group has no redrive of this id. ``GET /dead-letters/redrives`` lists them."""
+
+    code = "unknown-redrive"
 
 
 class UnknownTopic(RecadoError):

@@ -66,6 +66,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         0.0
     )
     drain_s: Annotated[float, "Longest time that a shutdown may take to finish what is in flight, in seconds."] = 20.0
+    dead_letters_api: Annotated[
+        bool, "Serve /dead-letters: who reaches the gateway may read dead letters, redrive and discard them."
+    ] = False
     worker_host: Annotated[str, "Address of the worker's own health and metrics port."] = "127.0.0.1"
     worker_port: Annotated[int, "The worker's health and metrics port; 0: any free one. Taken: the next one."] = 5001
     kafka_version: Annotated[str, "Version of the embedded Kafka: 4.3.1 or 3.9.1."] = "4.3.1"

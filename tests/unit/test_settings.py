@@ -22,6 +22,7 @@ CASES: dict[str, tuple[str, Any, list[str]]] = {
     "data_dir": ("/tmp/here", Path("/tmp/here"), [""]),
     "wait_s": ("0.5", 0.5, ["0", "-1", "301", "nan", "inf", "5s"]),
     "spool": ("off", False, ["maybe", ""]),
+    "dead_letters_api": ("on", True, ["maybe", ""]),
     "max_in_flight_bytes": ("5000", 5000, ["0", "-1", "1.5", "x"]),
     "drain_delay_s": ("2.5", 2.5, ["-1", "3601", "nan", "x"]),
     "spool_max_bytes": ("5000", 5000, ["0", "-1", "1.5", "x"]),

@@ -75,6 +75,25 @@ def test_jobs_and_discards_are_noted_and_nonsense_is_passed_over():
     assert (again.jobs, again.discards) == ({"1": job}, {"2": discard})
 
 
+def test_what_a_redrive_brought_back_is_known_until_it_has_its_end():
+    settled, where = Settled("g", IDS), TopicPartition("dlq.g.t", 1)
+    records = settled.job_letters.add("1", [(where, offset) for offset in (3, 9, CHUNK + 4)])
+    records += settled.job_letters.add("2", [(where, 5)])
+    assert len(records) == 3
+
+    def known(of: Settled, id_: str) -> list[tuple[TopicPartition, int]]:
+        return sorted((at, first + bit) for at, first, bits in of.job_letters.of(id_) for bit in bits)
+
+    again = read_back(records)
+    assert known(again, "1") == known(settled, "1") == [(where, 3), (where, 9), (where, CHUNK + 4)]
+    assert known(again, "2") == [(where, 5)]
+    assert known(read_back(records, {"dlq.g.t": "other"}), "1") == []
+    gone = again.job_letters.forget("1")
+    assert [record.value for record in gone] == [None, None]
+    assert (known(again, "1"), known(read_back([*records, *gone]), "1")) == ([], [])
+    assert known(again, "2") == [(where, 5)]
+
+
 def test_a_filter_means_what_all_of_it_says():
     message = MemoryMessage(Outgoing("dlq.g.t", b"a value", "id", b"k", [("recado-failure", b"X in y")]), 0, 3, 5_000)
     for wanted in (Filter(), Filter(kind="X in y"), Filter(key="k"), Filter(text="value"), Filter(since=5_000)):

@@ -14,7 +14,7 @@ from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.places import place_of
 from recado.cli.printable import printable, shown
-from recado.cli.record_line import field
+from recado.cli.redrives import redrives
 from recado.cli.settle import discard, redrive
 from recado.cli.status_line import StatusLine
 from recado.cli.table import show as show_table
@@ -22,7 +22,8 @@ from recado.errors import RecadoError
 from recado.kafka.abstract import Message
 from recado.kafka.peek import Peek
 from recado.letters.filter import Filter
-from recado.letters.listing import listing
+from recado.letters.listing import NEWEST, listing
+from recado.letters.shown import as_object
 from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.letter_kinds import Kind
 from recado.tracking.look import Look
@@ -46,11 +47,12 @@ def dead_letters() -> None:
 
 dead_letters.add_command(redrive)
 dead_letters.add_command(discard)
+dead_letters.add_command(redrives)
 
 
 @dead_letters.command(name="list")
 @filter_options
-@click.option("--limit", default=10_000, type=click.IntRange(1), show_default=True, help="Read so many, the newest.")
+@click.option("--limit", default=NEWEST, type=click.IntRange(1), show_default=True, help="Read so many, the newest.")
 @click.option("--all", "everything", is_flag=True, help="Read them all.")
 @click.option("--letters", "letters", default=0, type=click.IntRange(0, 1000), help="Name so many, the newest, too.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
@@ -123,9 +125,7 @@ def show(letter: str, as_json: bool) -> int:
         )
     found = letter_of(message)
     if as_json:
-        content = {**field("key", message.key()), **field("value", message.value())}
-        headers = [{"name": name, **field("value", value)} for name, value in message.headers() or ()]
-        click.echo(msgspec.json.encode({**msgspec.to_builtins(found), **content, "headers": headers}))
+        click.echo(msgspec.json.encode(as_object(message)))
         return 0
     for line in _lines(found, message):
         click.echo(line)

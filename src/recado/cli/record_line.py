@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 import msgspec
@@ -14,9 +12,10 @@ from rich.cells import cell_len, set_cell_size
 
 from recado.cli.printable import printable, shown
 from recado.kafka.abstract import Message
+from recado.letters.shown import field
 from recado.record import HEADER_ID
 
-__all__ = ["as_line", "as_object", "field"]
+__all__ = ["as_line", "as_object"]
 
 #: Of a long value no more bytes than this are looked at for a terminal, whose line ends long before.
 LOOKED_AT = 2_000
@@ -94,11 +93,3 @@ def _time(message: Message, *, full: bool) -> str:
     local = moment.astimezone()
     day = "" if local.date() == datetime.now().date() else f"{local:%Y-%m-%d} "
     return f"{day}{local:%H:%M:%S}.{local.microsecond // 1000:03}"
-
-
-def field(name: str, value: bytes | None) -> dict[str, Any]:
-    """Bytes in JSON: text under their name where they are UTF-8, else base64 under ``NAME_base64``."""
-    try:
-        return {name: None if value is None else value.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(value or b"").decode()}

@@ -155,13 +155,13 @@ def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
             click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
         again = "recado dead-letters redrive --resume"
         click.echo(f"Stopped after {redrive.job.redriven:,} letters. Go on with: {again}", err=True)
-        return DEAD_AGAIN if fate.dead_again else LEFT
+        return DEAD_AGAIN if redrive.died else LEFT
     click.echo(f"Redrove {count:,} letters to group {redrive.group}.", err=True)
     if ended == "looked away":
         if follow:
             click.echo("Stopped looking; all have come back.", err=True)
         return LEFT if follow else 0
-    if count:
+    if fate.done or fate.dead_again:
         click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
     return DEAD_AGAIN if ended == "dead again" else 0
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from recado.gateway.cloudevents import BATCH, STRUCTURED
+from recado.gateway.openapi_letters import letter_paths, letter_schemas
 from recado.gateway.openapi_schemas import COUNT, DELAY, DELIVER_AT, ID, TEXT, TOPIC, schemas
 from recado.gateway.parse import JSON, MAX_RECORDS, NDJSON
 from recado.gateway.problem import MEDIA_TYPE
@@ -53,13 +54,14 @@ def description(topic: str, prefix: str) -> dict[str, Any]:
             "/flush": {"post": _flush()},
             "/messages/{topic}/{id}": {"get": _message(topic)},
             "/messages/{topic}/{partition}/{offset}": {"get": _message_at(topic)},
+            **letter_paths(),
             "/health/live": {"get": _get("live", "Is the process alive?", "Alive.")},
             "/health/ready": {"get": _ready()},
             "/metrics": {"get": _get("metrics", "Prometheus metrics", "The metrics.", "text/plain")},
             "/openapi.json": {"get": _get("openapi", "This description", "OpenAPI 3.1.")},
             "/docs": {"get": _get("docs", "This description for people", "A page.", "text/html")},
         },
-        "components": {"schemas": schemas(topic)},
+        "components": {"schemas": {**schemas(topic), **letter_schemas()}},
     }
 
 

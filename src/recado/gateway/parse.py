@@ -26,7 +26,7 @@ from recado.gateway.problem import Problem, invalid
 from recado.record import HEADER_CONTENT_TYPE, HEADER_ID, Outgoing
 from recado.settings import is_topic_name
 
-__all__ = ["JSON", "NDJSON", "LineParser", "parse_json", "parse_query", "parse_raw"]
+__all__ = ["JSON", "NDJSON", "LineParser", "decoded", "parse_json", "parse_query", "parse_raw"]
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -56,10 +56,10 @@ def parse_json(body: bytes, outline: Outline) -> tuple[list[Outgoing], bool]:
     check_text(body)
     is_array = body.lstrip(b" \t\r\n")[:1] == b"["
     if not is_array:
-        return [open_envelope(_decoded(_one.decode, body), outline)], False
+        return [open_envelope(decoded(_one.decode, body), outline)], False
     if body.count(b"{") > MAX_RECORDS:  # as many records, or large ones: tell before each becomes an object
-        check_count(len(_decoded(_raws.decode, body)))
-    envelopes = _decoded(_many.decode, body)
+        check_count(len(decoded(_raws.decode, body)))
+    envelopes = decoded(_many.decode, body)
     if not envelopes:
         raise Problem(422, "empty", "Nothing to send", "The array holds no record.")
     check_count(len(envelopes))
@@ -142,7 +142,7 @@ class LineParser:
                 continue
             try:
                 check_text(line)
-                _decoded(_one.decode, line)
+                decoded(_one.decode, line)
             except Problem as problem:
                 raise _placed(problem, f"line {number}", line=number) from None
         raise AssertionError("a block that does not decode has a line that does not")
@@ -219,7 +219,8 @@ def check_count(count: int) -> None:
         raise Problem(413, "too-many-records", "Too many records", detail)
 
 
-def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+def decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+    """Decode JSON; what is wrong is a Problem that names the field."""
     try:
         return decode(body)
     except msgspec.ValidationError as error:

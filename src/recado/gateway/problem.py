@@ -14,8 +14,11 @@ from recado.errors import (
     NotAllowed,
     RecadoError,
     RecordTooLarge,
+    RedriveRunning,
     SpoolFailed,
     SpoolFull,
+    TakenOver,
+    UnknownRedrive,
     UnknownTopic,
 )
 
@@ -27,6 +30,9 @@ MEDIA_TYPE = "application/problem+json"
 #: One table: what an error means in HTTP. DeliveryFailed is 422: the broker looked at the record and refused it.
 _STATUS: dict[type[RecadoError], tuple[int, str]] = {
     UnknownTopic: (404, "No such topic"),
+    UnknownRedrive: (404, "No such redrive"),
+    RedriveRunning: (409, "A redrive is under way"),
+    TakenOver: (409, "Another program settles letters of this group"),
     NotAllowed: (403, "Not allowed"),
     RecordTooLarge: (413, "Record too large"),
     Backpressure: (429, "Too much in flight"),

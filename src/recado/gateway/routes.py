@@ -16,6 +16,7 @@ from recado.gateway.budget import RECORD_BYTES
 from recado.gateway.docs_page import docs_page
 from recado.gateway.encoding import incomplete
 from recado.gateway.gateway import Gateway, flush_answer
+from recado.gateway.letter_routes import add_letter_routes
 from recado.gateway.messages import Messages
 from recado.gateway.openapi import openapi
 from recado.gateway.problem import Problem
@@ -60,6 +61,8 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     @routes.get("/messages/<topic>/<int:partition>/<int:offset>")
     def message_at(topic: str, partition: int, offset: int) -> Response:
         return _counted("message", _asked(lambda query: messages.at_offset(topic, partition, offset, query)))
+
+    add_letter_routes(routes, gateway, lambda route, ask: _counted(route, _asked(ask)), _body)
 
     @routes.get("/health/live")
     def live() -> Response:

@@ -17,7 +17,7 @@ from recado.kafka.exclusive import Exclusive
 from recado.kafka.scan import SPARING, Range
 from recado.letters.back import back, home
 from recado.letters.filter import Filter
-from recado.letters.origins import Origin
+from recado.letters.origins import Origin, Origins
 from recado.outcomes.group_topics import CONFIG as RETRY_CONFIG
 from recado.outcomes.group_topics import retry_topic, settled_topic, source_of_letters
 from recado.outcomes.letter import Letter, letter_of
@@ -120,8 +120,12 @@ class Desk:
             canary=list(canary),
             rate=rate,
         )
+        over = [id_ for id_, other in self.settled.jobs.items() if other.state == "done"]
+        records = [record for id_ in over for record in self.settled.job_letters.forget(id_)]
         if noted:
-            self._writer.write([self.settled.note(job)])
+            records.append(self.settled.note(job))
+        if records:
+            self._writer.write(records)
         return job
 
     def unfinished(self) -> Job | None:
@@ -132,7 +136,8 @@ class Desk:
     def redrive(self, job: Job, batch: Sequence[Found], *, value: bytes | None = None) -> Job:
         """Bring letters back to their group, and note it, all at once; ``value`` takes the place of theirs."""
         records = [self._back(one, value) for one in batch]
-        records += self.settled.settle([one.at for one in batch], "redriven")
+        places = [one.at for one in batch]
+        records += self.settled.settle(places, "redriven") + self.settled.job_letters.add(job.id, places)
         job = msgspec.structs.replace(job, redriven=job.redriven + len(batch))
         self._writer.write([*records, self.settled.note(job)])
         return job
@@ -142,6 +147,23 @@ class Desk:
         job = msgspec.structs.replace(job, **changes)
         self._writer.write([self.settled.note(job)])
         return job
+
+    def conclude(self, job: Job, succeeded: int, dead_again: int) -> Job:
+        """Note what became of all letters of a redrive: nobody needs to follow them any more."""
+        job = msgspec.structs.replace(job, succeeded=succeeded, dead_again=dead_again)
+        self._writer.write([self.settled.note(job), *self.settled.job_letters.forget(job.id)])
+        return job
+
+    def origins(self, job: Job) -> Origins:
+        """Where the records stood first that a redrive has brought back so far, here or elsewhere."""
+        found = Origins()
+        for where, first, bits in self.settled.job_letters.of(job.id):
+            span = Range(first + bits.min(), first + bits.max() + 1)
+            for message in self.look.read({where: span}, pace=SPARING):
+                if message.offset() - first in bits:
+                    letter = letter_of(message)
+                    found.add(letter.source_topic, letter.source_partition, letter.source_offset)
+        return found
 
     def discard(self, batch: Sequence[Found], *, by: str, reason: str) -> None:
         """Give letters up for good."""

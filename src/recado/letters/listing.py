@@ -15,7 +15,11 @@ from recado.outcomes.letter_kinds import Kind, Kinds
 from recado.record import TopicPartition
 from recado.tracking.look import Look, Progress
 
-__all__ = ["Line", "Listing", "listing"]
+__all__ = ["NEWEST", "Line", "Listing", "listing"]
+
+#: Letters that a list reads where nothing is said: with a stack of 2 KB each they were there in 0.2 s, from a broker
+#: that had just started. 10,000 took 0.3 s.
+NEWEST = 3_000
 
 
 class Line(msgspec.Struct, frozen=True, gc=False, order=True):

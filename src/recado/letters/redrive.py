@@ -12,10 +12,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from recado.errors import TakenOver
-from recado.letters.desk import Desk, Found, batches, ends_of, found
+from recado.letters.desk import Desk, Found, batches, found
 from recado.letters.filter import Filter
 from recado.letters.follow import Fates, fates
-from recado.letters.origins import Origins
 from recado.outcomes.settled import Job
 from recado.tracking.look import Look
 
@@ -57,14 +56,21 @@ class Redrive:
         self._wanted = msgspec.convert(job.asked, Filter)
         self._value = value
         self._tell = tell
-        self._redriven = Origins()
+        #: All that the job brought back, also before it was resumed here.
+        self._redriven = desk.origins(job)
+        #: So many were known to be dead again when it was resumed: only more are news.
+        self._known_dead = job.dead_again
         #: How many this run brought back.
         self.count = 0
         #: What became of them, as it was seen last.
-        self.fates = Fates(0, 0, 0)
+        self.fates = Fates(job.succeeded, job.dead_again, 0)
         self._began = time.monotonic()
-        self._ends = ends_of(desk.look, desk.group)
         self._stop = threading.Event()
+
+    @property
+    def died(self) -> bool:
+        """Whether letters are dead again that were not known to be when this run began."""
+        return self.fates.dead_again > self._known_dead
 
     def stop(self) -> None:
         """Stop between two batches, so that none is left half done; within a second."""
@@ -80,7 +86,8 @@ class Redrive:
         try:
             for size in self._steps():
                 self._send(list(islice(letters, size)))
-                if self.count and self._follow().dead_again:
+                self._follow()
+                if self.died:
                     return self._end("stopped")
             for batch in batches(letters, max(1, int(self.job.rate))) if self.job.rate else batches(letters):
                 self._send(batch)
@@ -88,15 +95,15 @@ class Redrive:
             return self._end("stopped")
         self.job = self._desk.note(self.job, state="done")
         self._desk.leave()
-        if not follow or not self.count:
+        if not follow:
             return "looked away" if self.count else "done"
         try:
             fate = self._follow()
         except _Stopped:
             return "looked away"
         with suppress(TakenOver):  # all have come back, and another may well settle others meanwhile
-            self.job = self._desk.note(self.job, succeeded=fate.done, dead_again=fate.dead_again)
-        return "dead again" if fate.dead_again else "done"
+            self.job = self._desk.conclude(self.job, fate.done, fate.dead_again)
+        return "dead again" if self.died else "done"
 
     def _end(self, ended: Ended) -> Ended:
         self.job = self._desk.note(
@@ -127,13 +134,14 @@ class Redrive:
 
     def _follow(self) -> Fates:
         """Wait until all that came back have ended."""
-        while True:
-            self.fates = fates(Look(self._desk.settings), self.group, self._redriven, self._ends)
+        while len(self._redriven):
+            self.fates = fates(Look(self._desk.settings), self.group, self._redriven, self.job.ends)
             self._tell(Standing(self.count, self.fates))
             if not self.fates.waiting:
                 return self.fates
             if self._stop.wait(LOOK_S):
                 raise _Stopped
+        return self.fates
 
 
 class _Stopped(Exception):

@@ -15,15 +15,13 @@ from pyroaring import BitMap
 
 from recado.errors import RecadoError
 from recado.outcomes.group_topics import settled_topic
+from recado.outcomes.job_letters import CHUNK, KIND, JobLetters
 from recado.record import Outgoing, TopicPartition
 
-__all__ = ["CONFIG", "Discard", "Job", "Settled", "What"]
+__all__ = ["CHUNK", "CONFIG", "Discard", "Job", "Settled", "What"]
 
 #: What the topic is created with: only the newest record of a key is needed.
 CONFIG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "max.message.bytes": "1048588"}
-
-#: Offsets of one bitmap: what a roaring container holds, 8 KB at most.
-CHUNK = 65_536
 
 What = Literal["redriven", "discarded"]
 
@@ -86,6 +84,8 @@ class Settled:
         self._topic = settled_topic(group)
         self._ids = ids
         self._chunks: dict[Key, dict[What, BitMap]] = {}
+        #: Which letters each redrive that has no end yet has brought back.
+        self.job_letters = JobLetters(self._topic, ids)
         self.jobs: dict[str, Job] = {}
         self.discards: dict[str, Discard] = {}
 
@@ -100,6 +100,8 @@ class Settled:
                     "redriven": _bitmap(bits.redriven),
                     "discarded": _bitmap(bits.discarded),
                 }
+            elif kind == KIND:
+                self.job_letters.take(rest, value)
             elif kind == "note" and value is not None:
                 note = _notes.decode(value)
                 if isinstance(note, Job):

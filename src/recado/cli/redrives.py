@@ -1,0 +1,47 @@
+"""`recado dead-letters redrives`: every redrive of a group, and what became of its letters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from recado.cli.look import settings_to_look
+from recado.cli.options import settings_options
+from recado.cli.table import show
+from recado.outcomes.settled import Job
+from recado.tracking.look import Look
+
+__all__ = ["redrives"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
+@settings_options(group="Whose redrives.")
+def redrives(as_json: bool) -> int:
+    """List redrives, the newest first: who began it, how far it is, and what became of its letters.
+
+    One that is `running` may also have been killed: --resume goes on with it, and whoever still runs it stops.
+
+    \b
+    Examples:
+      recado dead-letters redrives
+      recado dead-letters redrives --json | jq 'select(.state != "done")'
+    """
+    settings = settings_to_look()
+    jobs = sorted(Look(settings).settled(settings.group).jobs.values(), key=lambda job: job.at, reverse=True)
+    if as_json:
+        for job in jobs:
+            click.echo(msgspec.json.encode(job))
+        return 0
+    titles = ("began", "by", "state", "redriven", "done", "dead again", "asked", "id")
+    show(titles, [_row(job) for job in jobs], empty=f"Group {settings.group} has none.")
+    return 0
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    began = datetime.fromtimestamp(job.at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    asked = ", ".join(f"{name} {value}" for name, value in job.asked.items()) or "all"
+    counts = (f"{number:,}" for number in (job.redriven, job.succeeded, job.dead_again))
+    return began, job.by, job.state, *counts, asked[:100], job.id

@@ -1,0 +1,180 @@
+"""Dead letters over HTTP: look at them, bring them back, give them up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from recado.errors import ConfigurationError
+from recado.gateway.answer import Answer
+from recado.gateway.letter_requests import discard_asked, list_asked, redrive_asked, resume_asked
+from recado.gateway.parse import parse_query
+from recado.gateway.problem import Problem, invalid
+from recado.kafka.peek import Peek
+from recado.letters.desk import batches, ends_of, found
+from recado.letters.filter import Filter
+from recado.letters.listing import listing
+from recado.letters.running import Report, Running
+from recado.letters.shown import as_object
+from recado.outcomes.group_topics import settled_topic, source_of_letters
+from recado.record import TopicPartition
+from recado.settings import Settings
+from recado.tracking.look import Look
+
+__all__ = ["DeadLetters"]
+
+#: Searches that may go on at once: each has connections and memory of its own.
+AT_ONCE = 4
+
+#: How long a search waits for its turn, and may take, in seconds.
+TURN_S = 2.0
+SEARCH_S = 20.0
+
+_JSON = [(b"content-type", b"application/json")]
+_GROUP = frozenset({"group"})
+
+
+class DeadLetters:
+    """Answers requests about the dead letters of a group. Thread-safe; blocks. Raises Problem, other RecadoErrors."""
+
+    def __init__(self, settings: Settings, *, leaving: Callable[[], bool] = lambda: False) -> None:
+        self._settings = settings
+        self._running = Running(settings, leaving=leaving)
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
+
+    def list(self, query: str) -> Answer:
+        """The letters by kind, and the newest."""
+        asked = list_asked(query)
+        with self._turn():
+            look, group = Look(self._settings), self._checked(asked.group)
+            progress = _in_time("narrow it with ?since= or ?limit=")
+            return _told(listing(look, group, asked.wanted, limit=asked.limit, show=asked.letters, progress=progress))
+
+    def one(self, topic: str, partition: int, offset: int, query: str) -> Answer:
+        """One letter with all that it tells."""
+        group = self._group(query)
+        with self._turn():
+            look, where = Look(self._settings), TopicPartition(topic, partition)
+            message = None
+            if source_of_letters(topic, group) is not None and where in look.partitions(topic) and offset < 2**63:
+                with Peek(self._settings) as peek:
+                    message = peek.at(where, [offset]).get(offset)
+            if message is None:
+                detail = f"Group {group} has no dead letter at {topic}/{partition}/{offset}."
+                raise Problem(404, "unknown-letter", "No such dead letter", detail)
+            return _told(as_object(message, look.settled(group).of(topic, partition, offset)))
+
+    def redrive(self, query: str, body: bytes, client: str) -> Answer:
+        """Start a redrive, or only count what it would bring back."""
+        group, asked = self._group(query), redrive_asked(body)
+        if asked.dry_run:
+            return self._counted(group, asked.filter())
+        self._must_have_letters(group)
+        report = self._running.start(
+            group,
+            asked.filter(),
+            by=asked.by or client,
+            canary=asked.steps(),
+            rate=asked.rate,
+            value=asked.new_value(),
+            follow=asked.follow,
+        )
+        return _told(_of(report), 202)
+
+    def discard(self, query: str, body: bytes, client: str) -> Answer:
+        """Give letters up: as many as there is time for; the answer says whether these were all."""
+        group, asked = self._group(query), discard_asked(body)
+        if asked.dry_run:
+            return self._counted(group, asked.filter())
+        self._must_have_letters(group)
+        deadline, count, complete = time.monotonic() + SEARCH_S, 0, True
+        with self._running.alone:
+            desk = self._running.settle(group)
+            for batch in batches(found(desk.look, group, asked.filter(), ends_of(desk.look, group))):
+                if time.monotonic() > deadline:
+                    complete = False
+                    break
+                desk.discard(batch, by=asked.by or client, reason=asked.reason)
+                count += len(batch)
+            desk.leave()
+        return _told({"group": group, "discarded": count, "complete": complete})
+
+    def redrives(self, query: str) -> Answer:
+        """Every redrive of a group."""
+        group = self._group(query)
+        return _told({"group": group, "redrives": [_of(report) for report in self._running.all(group)]})
+
+    def redrive_of(self, id_: str, query: str) -> Answer:
+        """How one redrive is."""
+        return _told(_of(self._running.one(self._group(query), id_)))
+
+    def stop(self, id_: str, query: str) -> Answer:
+        """Stop one, wherever it runs."""
+        return _told(_of(self._running.stop(self._group(query), id_)))
+
+    def resume(self, id_: str, query: str, body: bytes) -> Answer:
+        """Go on with one here."""
+        report = self._running.resume(self._group(query), id_, follow=resume_asked(body).follow)
+        return _told(_of(report), 202 if report.here else 200)
+
+    def _counted(self, group: str, wanted: Filter) -> Answer:
+        with self._turn():
+            look = Look(self._settings)
+            progress = _in_time("narrow it, or use `recado dead-letters redrive --dry-run`")
+            letters = found(look, group, wanted, ends_of(look, group), progress)
+            return _told({"group": group, "letters": sum(1 for _ in letters)})
+
+    def _group(self, query: str) -> str:
+        return self._checked(parse_query(query, _GROUP).get("group"))
+
+    def _checked(self, given: str | None) -> str:
+        group = self._settings.group if given is None else given
+        try:
+            settled_topic(group)
+        except ConfigurationError as error:
+            raise invalid("group", str(error)) from None
+        if not group:
+            raise invalid("group", "it is empty.")
+        return group
+
+    def _must_have_letters(self, group: str) -> None:
+        """Nothing is created in Kafka for a group that somebody has only made up."""
+        if not ends_of(Look(self._settings), group):
+            raise Problem(404, "unknown-letter", "No such dead letter", f"Group {group} has no dead letters.")
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._turns.acquire(timeout=TURN_S):
+            raise Problem(429, "backpressure", "Too much in flight", "Other searches are under way; ask again soon.")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+
+def _in_time(remedy: str) -> Callable[[int, int], None]:
+    deadline = time.monotonic() + SEARCH_S
+
+    def progress(read: int, total: int) -> None:
+        if time.monotonic() > deadline:
+            detail = f"{read:,} of {total:,} letters were read in {SEARCH_S:.0f} s: {remedy}."
+            raise Problem(504, "search-too-long", "The search took too long", detail)
+
+    return progress
+
+
+def _of(report: Report) -> dict[str, Any]:
+    told = msgspec.to_builtins(report)
+    job = told.pop("job")
+    job.pop("type", None)
+    job.pop("ends", None)
+    return {**job, **told}
+
+
+def _told(content: object, status: int = 200) -> Answer:
+    return Answer(status, _JSON, msgspec.json.encode(content))

@@ -1,0 +1,190 @@
+"""What requests about dead letters ask for (pure)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+import msgspec
+
+from recado.gateway.moment import checked_moment
+from recado.gateway.parse import decoded, parse_query
+from recado.gateway.problem import invalid
+from recado.letters.filter import Filter
+from recado.letters.listing import NEWEST
+from recado.letters.redrive import CANARY
+
+__all__ = [
+    "LIST_PARAMETERS",
+    "DiscardAsked",
+    "ListAsked",
+    "RedriveAsked",
+    "ResumeAsked",
+    "discard_asked",
+    "list_asked",
+    "redrive_asked",
+    "resume_asked",
+]
+
+#: How many letters a list reads, and tells one by one, where nothing is said, and at most.
+READ, MOST_READ = NEWEST, 100_000
+TOLD, MOST_TOLD = 20, 1_000
+
+#: Query parameters of a list.
+LIST_PARAMETERS = frozenset({"group", "topic", "kind", "key", "text", "since", "until", "limit", "letters"})
+
+#: Letters that a request may name one by one.
+MOST_NAMED = 10_000
+
+_PLACE = re.compile(r"[a-zA-Z0-9._-]{1,249}/\d{1,9}/\d{1,18}", re.ASCII)
+
+
+class _Which(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    letters: list[str] = []
+    topic: str = ""
+    kind: str = ""
+    key: str | None = None
+    text: str = ""
+    since: int | str | None = None
+    until: int | str | None = None
+    #: Every letter of the group: it must be said.
+    all: bool = False
+    by: str = ""
+    dry_run: bool = False
+
+    def filter(self) -> Filter:
+        """The filter. Raises Problem."""
+        if len(self.letters) > MOST_NAMED:
+            raise invalid("letters", f"more than {MOST_NAMED} are named; use a filter, or several requests.")
+        for letter in self.letters:
+            if not _PLACE.fullmatch(letter):
+                raise invalid("letters", f"{letter[:60]!r} is no place such as dlq.GROUP.TOPIC/0/17.")
+        wanted = Filter(
+            letters=self.letters,
+            topic=self.topic,
+            kind=self.kind,
+            key=self.key,
+            text=self.text,
+            since=_moment("since", self.since),
+            until=_moment("until", self.until),
+        )
+        if wanted == Filter() and not self.all:
+            raise invalid("letters", 'which? Name them, or a filter, or say "all": true.')
+        return wanted
+
+
+class RedriveAsked(_Which, forbid_unknown_fields=True, kw_only=True):
+    """Bring letters back."""
+
+    rate: float = 0
+    canary: bool | list[int] = False
+    #: For one letter: another value, as text or as base64.
+    value: str | None = None
+    value_base64: str | None = None
+    follow: bool = True
+
+    def steps(self) -> list[int]:
+        """So many come back first. Raises Problem."""
+        steps = list(CANARY) if self.canary is True else self.canary or []
+        if len(steps) > 10 or any(step < 1 for step in steps):
+            raise invalid("canary", "it must be true, or ten numbers above 0 at most.")
+        return steps
+
+    def new_value(self) -> bytes | None:
+        """The value that takes the place of the letter's own. Raises Problem."""
+        if self.value is None and self.value_base64 is None:
+            return None
+        if self.value is not None and self.value_base64 is not None:
+            raise invalid("value_base64", "there is a value already.")
+        if len(self.letters) != 1:
+            raise invalid("value", "it is for one letter: name it in letters.")
+        try:
+            return (self.value or "").encode() if self.value_base64 is None else _unpacked(self.value_base64)
+        except (binascii.Error, ValueError) as error:
+            raise invalid("value_base64", f"it is no base64: {error}.") from None
+
+
+class DiscardAsked(_Which, forbid_unknown_fields=True, kw_only=True):
+    """Give letters up for good."""
+
+    reason: str
+
+
+class ResumeAsked(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Go on with a redrive."""
+
+    follow: bool = True
+
+
+class ListAsked(msgspec.Struct, frozen=True):
+    """What a list is to show."""
+
+    group: str | None
+    wanted: Filter
+    #: Read so many, the newest; tell so many one by one.
+    limit: int
+    letters: int
+
+
+def redrive_asked(body: bytes) -> RedriveAsked:
+    """Read a body. Raises Problem."""
+    asked = decoded(_redrive.decode, body)
+    if asked.rate < 0:
+        raise invalid("rate", "it must be 0 (as fast as it goes) or more.")
+    asked.filter(), asked.steps(), asked.new_value()
+    return asked
+
+
+def discard_asked(body: bytes) -> DiscardAsked:
+    """Read a body. Raises Problem."""
+    asked = decoded(_discard.decode, body)
+    if not asked.reason.strip():
+        raise invalid("reason", "say why.")
+    asked.filter()
+    return asked
+
+
+def resume_asked(body: bytes) -> ResumeAsked:
+    """Read a body; none at all asks for nothing special. Raises Problem."""
+    return decoded(_resume.decode, body) if body else ResumeAsked()
+
+
+def list_asked(query: str) -> ListAsked:
+    """Read a query. Raises Problem."""
+    given = parse_query(query, LIST_PARAMETERS)
+    wanted = Filter(
+        topic=given.get("topic", ""),
+        kind=given.get("kind", ""),
+        key=given.get("key"),
+        text=given.get("text", ""),
+        since=_moment("since", _typed(given.get("since"))),
+        until=_moment("until", _typed(given.get("until"))),
+    )
+    limit = _count("limit", given.get("limit"), READ, MOST_READ)
+    return ListAsked(given.get("group"), wanted, limit, _count("letters", given.get("letters"), TOLD, MOST_TOLD))
+
+
+def _count(name: str, text: str | None, otherwise: int, most: int) -> int:
+    if text is None:
+        return otherwise
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not (0 if name == "letters" else 1) <= int(text) <= most:
+        raise invalid(name, f"{text[:60]!r} is no number up to {most}.")
+    return int(text)
+
+
+def _typed(text: str | None) -> int | str | None:
+    return int(text) if text is not None and re.fullmatch(r"\d{1,18}", text, re.ASCII) else text
+
+
+def _moment(name: str, given: int | str | None) -> int:
+    return 0 if given is None else checked_moment(name, given)
+
+
+def _unpacked(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+_redrive = msgspec.json.Decoder(RedriveAsked)
+_resume = msgspec.json.Decoder(ResumeAsked)
+_discard = msgspec.json.Decoder(DiscardAsked)
