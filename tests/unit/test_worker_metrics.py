@@ -13,8 +13,11 @@ from prometheus_client import REGISTRY
 
 import recado.worker
 from recado import Backoff, Record, Reject, Worker
+from recado.clock import wall_clock_ms
 from recado.errors import HandlerError
 from recado.kafka.memory import MemoryKafka
+from recado.outcomes.history import History, header_of
+from recado.record import Outgoing
 from recado.settings import Settings
 from recado.telemetry.bounded import OTHER, Bounded
 from recado.worker import audit, outbound
@@ -55,6 +58,19 @@ def test_time_to_done_is_counted_for_every_record_also_those_that_send_and_those
         wait_committed(kafka, 100, topic)
     assert value("recado_worker_done_seconds_count", topic=topic) == 100
     assert value("recado_worker_records_total", topic=topic, outcome="done") == 100
+
+
+def test_a_record_that_was_in_a_retry_topic_counts_for_its_own_topic_from_when_it_came_first(topic, settings):
+    retry = f"retry.{GROUP}.{topic}"
+    kafka, worker = MemoryKafka({topic: 1, retry: 1}), Worker()
+    worker.handler(topic)(lambda record: None)
+    history = History(GROUP, topic, 0, 0, wall_clock_ms() - 100_000, 1)
+    kafka.append(Outgoing(retry, b"x", "", b"k", [header_of(history)], 0))
+    with member(worker, kafka, settings):
+        wait_committed(kafka, 1, retry)
+    assert value("recado_worker_done_seconds_count", topic=topic) == 1
+    assert value("recado_worker_done_seconds_sum", topic=topic) >= 100
+    assert value("recado_worker_done_seconds_count", topic=retry) is None
 
 
 def test_dead_letters_are_counted_by_what_failed_and_the_kinds_are_bounded(topic, settings, monkeypatch):
