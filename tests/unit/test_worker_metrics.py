@@ -60,6 +60,33 @@ def test_time_to_done_is_counted_for_every_record_also_those_that_send_and_those
     assert value("recado_worker_records_total", topic=topic, outcome="done") == 100
 
 
+def test_a_record_whose_handler_sent_something_is_done_when_kafka_has_that(topic, settings):
+    kafka, worker, rounds = MemoryKafka({topic: 1, "out": 1}), Worker(), []
+
+    @worker.handler(topic)
+    def handle(record: Record) -> Record:
+        kafka.reachable = False
+        rounds.append(0)
+        return Record(b"out", "out")
+
+    kafka.send(topic, "x")
+    with member(worker, kafka, settings) as running:
+        eventually(lambda: running.consumer)
+        consume = running.consumer.consume
+
+        def count(max_records, timeout_s):
+            if rounds:
+                rounds[0] += 1
+            return consume(max_records, timeout_s)
+
+        running.consumer.consume = count
+        eventually(lambda: rounds and rounds[0] > 3)  # the loop has seen that the handler returned
+        assert value("recado_worker_done_seconds_count", topic=topic) is None
+        kafka.reachable = True
+        wait_committed(kafka, 1, topic)
+    assert value("recado_worker_done_seconds_count", topic=topic) == 1
+
+
 def test_a_record_that_was_in_a_retry_topic_counts_for_its_own_topic_from_when_it_came_first(topic, settings):
     retry = f"retry.{GROUP}.{topic}"
     kafka, worker = MemoryKafka({topic: 1, retry: 1}), Worker()

@@ -74,6 +74,18 @@ def test_what_is_not_done_is_the_lag_whether_it_was_read_or_not():
     assert scene.after(5) == (90, 5.0, 5.0)
 
 
+def test_what_was_not_read_waits_since_its_turn_came():
+    scene = Scene(end=100)
+    scene.deliver(0, 9)
+    scene.done(*range(10))
+    scene.after(1)
+    assert scene.after(30) == (90, 30.0, 30.0)
+    scene.deliver(10, 19)
+    scene.done(*range(10, 20))
+    scene.after(1)
+    assert scene.after(4) == (80, 4.0, 4.0)
+
+
 def test_all_done_is_no_lag():
     scene = Scene(end=10)
     scene.deliver(0, 9)
