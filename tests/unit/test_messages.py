@@ -9,7 +9,7 @@ from uuid_utils import uuid7
 
 from recado.clock import Deadline
 from recado.errors import KafkaUnreachable
-from recado.gateway import messages
+from recado.gateway import searching
 from recado.gateway.api import create_app
 from recado.gateway.messages import Messages
 from recado.gateway.problem import Problem
@@ -48,7 +48,7 @@ class Slow:
 
 
 def test_only_a_few_search_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(messages, "TURN_S", 0.05)
+    monkeypatch.setattr(searching, "TURN_S", 0.05)
     go_on = threading.Event()
     asked = Messages(Settings(data_dir=tmp_path), look=lambda _: Slow(go_on))  # type: ignore[arg-type,return-value]
 
@@ -56,10 +56,10 @@ def test_only_a_few_search_at_once(tmp_path, monkeypatch):
         with pytest.raises(KafkaUnreachable):
             asked.by_id("orders", str(uuid7()), "")
 
-    threads = [threading.Thread(target=ask) for _ in range(messages.AT_ONCE)]
+    threads = [threading.Thread(target=ask) for _ in range(searching.AT_ONCE)]
     for thread in threads:
         thread.start()
-    eventually(lambda: asked._turns._value == 0)  # until all of them are at it
+    eventually(lambda: asked._turns._free._value == 0)  # until all of them are at it
     with pytest.raises(Problem) as refused:
         asked.by_id("orders", str(uuid7()), "")
     assert refused.value.status == 429

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ import msgspec
 
 from recado.cli.letter_filter import filter_of, filter_options
 from recado.cli.look import settings_to_look
+from recado.cli.moments import moment
 from recado.cli.options import settings_options
 from recado.cli.places import place_of
 from recado.cli.printable import printable, shown
@@ -96,7 +96,7 @@ def list_(limit: int, everything: bool, letters: int, as_json: bool, **given: An
         ("letters", "first", "last", "kind", "newest", "error"), [_row(kind) for kind in found.kinds], empty=none
     )
     if found.letters:
-        rows = [(one.letter, _time(one.timestamp_ms), one.fingerprint, one.error[:200]) for one in found.letters]
+        rows = [(one.letter, moment(one.timestamp_ms), one.fingerprint, one.error[:200]) for one in found.letters]
         show_table(("letter", "dead since", "kind", "error"), rows, empty="")
     return 0
 
@@ -133,7 +133,14 @@ def show(letter: str, as_json: bool) -> int:
 
 
 def _row(kind: Kind) -> tuple[str, ...]:
-    return f"{kind.count:,}", _time(kind.first_ms), _time(kind.last_ms), kind.fingerprint, kind.newest, kind.error[:200]
+    return (
+        f"{kind.count:,}",
+        moment(kind.first_ms),
+        moment(kind.last_ms),
+        kind.fingerprint,
+        kind.newest,
+        kind.error[:200],
+    )
 
 
 def _lines(letter: Letter, message: Message) -> Iterator[str]:
@@ -142,10 +149,10 @@ def _lines(letter: Letter, message: Message) -> Iterator[str]:
         "id": letter.id,
         "stood at": f"{letter.source_topic}/{letter.source_partition}/{letter.source_offset}",
         "group": letter.group,
-        "dead since": _time(letter.timestamp_ms),
+        "dead since": moment(letter.timestamp_ms),
         "attempts": str(letter.attempts or ""),
-        "first failure": _time(letter.first_failure_ms),
-        "last failure": _time(letter.last_failure_ms),
+        "first failure": moment(letter.first_failure_ms),
+        "last failure": moment(letter.last_failure_ms),
         "reason": letter.reason,
         "kind": letter.fingerprint,
         "error": f"{letter.error_class}: {letter.error_message}" if letter.error_class else "",
@@ -154,7 +161,7 @@ def _lines(letter: Letter, message: Message) -> Iterator[str]:
         if text:
             yield f"{name:>14}  {printable(text)}"
     for failure in letter.failures:
-        yield f"{'attempt failed':>14}  {_time(failure.at_ms)}  {printable(failure.error)}"
+        yield f"{'attempt failed':>14}  {moment(failure.at_ms)}  {printable(failure.error)}"
     for name, value in message.headers() or ():
         if not name.startswith(("__dlq.", "__connect.", "kafka_dlt-", "recado-")):
             yield f"{'header':>14}  {printable(name)}: {'null' if value is None else shown(value)}"
@@ -163,9 +170,3 @@ def _lines(letter: Letter, message: Message) -> Iterator[str]:
     if letter.stack:
         yield ""
         yield from (printable(line) for line in letter.stack.splitlines())
-
-
-def _time(at_ms: int) -> str:
-    if at_ms <= 0:
-        return ""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
 import msgspec
 
 from recado.cli.look import settings_to_look
+from recado.cli.moments import moment
 from recado.cli.options import settings_options
 from recado.cli.table import show
 from recado.outcomes.settled import Job
@@ -41,7 +40,6 @@ def redrives(as_json: bool) -> int:
 
 
 def _row(job: Job) -> tuple[str, ...]:
-    began = datetime.fromtimestamp(job.at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     asked = ", ".join(f"{name} {value}" for name, value in job.asked.items()) or "all"
     counts = (f"{number:,}" for number in (job.redriven, job.succeeded, job.dead_again))
-    return began, job.by, job.state, *counts, asked[:100], job.id
+    return moment(job.at), job.by, job.state, *counts, asked[:100], job.id

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 
 import click
 import msgspec
 
 from recado.cli.look import checked_topic, settings_to_look
+from recado.cli.moments import exact_moment
 from recado.cli.options import settings_options
 from recado.cli.places import place_of
 from recado.cli.printable import printable
 from recado.cli.status_line import StatusLine
 from recado.cli.tail import moment_ms
 from recado.gateway.spool.folder import Folder
-from recado.gateway.spool.inventory import find as find_in_spool
+from recado.gateway.spool.inventory import holds
 from recado.kafka.admin import Admin
 from recado.settings import Settings
 from recado.tracking.find import time_of
@@ -79,9 +79,7 @@ def _asked(
 
     def ask(progress: Progress) -> Whereabouts:
         found = by_id(Look(settings, admin=admin), topic, message, since_ms=since_ms, groups=groups, progress=progress)
-        if found.state in ("unknown", "expired") and any(
-            spooled.row.record.topic == topic for spooled in find_in_spool(folder, message)
-        ):
+        if found.state in ("unknown", "expired") and holds(folder, topic, message):
             return Whereabouts(id=message, topic=topic, state="accepted")
         return found
 
@@ -107,8 +105,8 @@ def _lines(found: Whereabouts) -> Iterator[str]:
         "state": found.state,
         "topic": found.topic if not place else "",
         "stands at": place,
-        "sent": _time(found.timestamp),
-        "lands at": _time(found.deliver_at),
+        "sent": exact_moment(found.timestamp),
+        "lands at": exact_moment(found.deliver_at),
     }
     for name, text in facts.items():
         if text:
@@ -120,14 +118,8 @@ def _lines(found: Whereabouts) -> Iterator[str]:
 def _of_group(found: GroupState) -> Iterator[str]:
     yield f"{'group':>14}  {printable(found.group)}: {found.state}"
     for attempt in found.attempts:
-        yield f"{'attempt failed':>14}  {_time(attempt.at)}  {printable(attempt.error)}"
+        yield f"{'attempt failed':>14}  {exact_moment(attempt.at)}  {printable(attempt.error)}"
     if found.next_attempt_at:
-        yield f"{'next attempt':>14}  {_time(found.next_attempt_at)}"
+        yield f"{'next attempt':>14}  {exact_moment(found.next_attempt_at)}"
     if found.dead_letter:
         yield f"{'dead letter':>14}  {printable(found.dead_letter)}"
-
-
-def _time(at_ms: int | None) -> str:
-    if not at_ms:
-        return ""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

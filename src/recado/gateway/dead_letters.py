@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,6 +13,7 @@ from recado.gateway.answer import Answer
 from recado.gateway.letter_requests import discard_asked, list_asked, redrive_asked, resume_asked
 from recado.gateway.parse import parse_query
 from recado.gateway.problem import Problem, invalid
+from recado.gateway.searching import Turns, in_time
 from recado.kafka.peek import Peek
 from recado.letters.desk import batches, ends_of, found
 from recado.letters.filter import Filter
@@ -28,11 +27,7 @@ from recado.tracking.look import Look
 
 __all__ = ["DeadLetters"]
 
-#: Searches that may go on at once: each has connections and memory of its own.
-AT_ONCE = 4
-
-#: How long a search waits for its turn, and may take, in seconds.
-TURN_S = 2.0
+#: How long a search may take, in seconds.
 SEARCH_S = 20.0
 
 _JSON = [(b"content-type", b"application/json")]
@@ -45,20 +40,20 @@ class DeadLetters:
     def __init__(self, settings: Settings, *, leaving: Callable[[], bool] = lambda: False) -> None:
         self._settings = settings
         self._running = Running(settings, leaving=leaving)
-        self._turns = threading.BoundedSemaphore(AT_ONCE)
+        self._turns = Turns()
 
     def list(self, query: str) -> Answer:
         """The letters by kind, and the newest."""
         asked = list_asked(query)
-        with self._turn():
+        with self._turns.one():
             look, group = Look(self._settings), self._checked(asked.group)
-            progress = _in_time("narrow it with ?since= or ?limit=")
+            progress = in_time(SEARCH_S, "letters", "narrow it with ?since= or ?limit=")
             return _told(listing(look, group, asked.wanted, limit=asked.limit, show=asked.letters, progress=progress))
 
     def one(self, topic: str, partition: int, offset: int, query: str) -> Answer:
         """One letter with all that it tells."""
         group = self._group(query)
-        with self._turn():
+        with self._turns.one():
             look, where = Look(self._settings), TopicPartition(topic, partition)
             message = None
             if source_of_letters(topic, group) is not None and where in look.partitions(topic) and offset < 2**63:
@@ -123,9 +118,9 @@ class DeadLetters:
         return _told(_of(report), 202 if report.here else 200)
 
     def _counted(self, group: str, wanted: Filter) -> Answer:
-        with self._turn():
+        with self._turns.one():
             look = Look(self._settings)
-            progress = _in_time("narrow it, or use `recado dead-letters redrive --dry-run`")
+            progress = in_time(SEARCH_S, "letters", "narrow it, or use `recado dead-letters redrive --dry-run`")
             letters = found(look, group, wanted, ends_of(look, group), progress)
             return _told({"group": group, "letters": sum(1 for _ in letters)})
 
@@ -146,26 +141,6 @@ class DeadLetters:
         """Nothing is created in Kafka for a group that somebody has only made up."""
         if not ends_of(Look(self._settings), group):
             raise Problem(404, "unknown-letter", "No such dead letter", f"Group {group} has no dead letters.")
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._turns.acquire(timeout=TURN_S):
-            raise Problem(429, "backpressure", "Too much in flight", "Other searches are under way; ask again soon.")
-        try:
-            yield
-        finally:
-            self._turns.release()
-
-
-def _in_time(remedy: str) -> Callable[[int, int], None]:
-    deadline = time.monotonic() + SEARCH_S
-
-    def progress(read: int, total: int) -> None:
-        if time.monotonic() > deadline:
-            detail = f"{read:,} of {total:,} letters were read in {SEARCH_S:.0f} s: {remedy}."
-            raise Problem(504, "search-too-long", "The search took too long", detail)
-
-    return progress
 
 
 def _of(report: Report) -> dict[str, Any]:

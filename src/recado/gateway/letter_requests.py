@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from recado.gateway.moment import checked_moment
+from recado.gateway.moment import checked_moment, moment_in
 from recado.gateway.parse import decoded, parse_query
 from recado.gateway.problem import invalid
 from recado.letters.filter import Filter
@@ -158,8 +158,8 @@ def list_asked(query: str) -> ListAsked:
         kind=given.get("kind", ""),
         key=given.get("key"),
         text=given.get("text", ""),
-        since=_moment("since", _typed(given.get("since"))),
-        until=_moment("until", _typed(given.get("until"))),
+        since=moment_in("since", given["since"]) if "since" in given else 0,
+        until=moment_in("until", given["until"]) if "until" in given else 0,
     )
     limit = _count("limit", given.get("limit"), READ, MOST_READ)
     return ListAsked(given.get("group"), wanted, limit, _count("letters", given.get("letters"), TOLD, MOST_TOLD))
@@ -171,10 +171,6 @@ def _count(name: str, text: str | None, otherwise: int, most: int) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not (0 if name == "letters" else 1) <= int(text) <= most:
         raise invalid(name, f"{text[:60]!r} is no number up to {most}.")
     return int(text)
-
-
-def _typed(text: str | None) -> int | str | None:
-    return int(text) if text is not None and re.fullmatch(r"\d{1,18}", text, re.ASCII) else text
 
 
 def _moment(name: str, given: int | str | None) -> int:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 
 import msgspec
 
 from recado.errors import KafkaUnreachable, RecadoError, UnknownTopic
 from recado.gateway.answer import Answer
-from recado.gateway.moment import checked_moment
+from recado.gateway.moment import moment_in
 from recado.gateway.parse import parse_query
-from recado.gateway.problem import Problem, invalid
+from recado.gateway.problem import invalid
+from recado.gateway.searching import Turns, in_time
 from recado.gateway.spool.folder import Folder
-from recado.gateway.spool.inventory import find as find_in_spool
+from recado.gateway.spool.inventory import holds
 from recado.record import TopicPartition
 from recado.settings import Settings, is_topic_name
 from recado.tracking.find import time_of
@@ -23,11 +22,7 @@ from recado.tracking.where import Whereabouts, at_offset, by_id
 
 __all__ = ["Messages"]
 
-#: Searches that may go on at once: each has connections and memory of its own.
-AT_ONCE = 4
-
-#: How long a search waits for its turn, and may take, in seconds.
-TURN_S = 2.0
+#: How long a search may take, in seconds.
 SEARCH_S = 10.0
 
 #: Query parameters.
@@ -42,14 +37,14 @@ class Messages:
     def __init__(self, settings: Settings, *, look: Callable[[Settings], Look] = Look) -> None:
         self._settings = settings
         self._look = look
-        self._turns = threading.BoundedSemaphore(AT_ONCE)
+        self._turns = Turns()
 
     def by_id(self, topic: str, id_: str, query: str) -> Answer:
         """Where the message with an id is. Raises Problem and other RecadoErrors."""
         given = _parsed(query)
         if not is_topic_name(topic):
             raise invalid("topic", f"{topic[:60]!r} is no topic name.")
-        since_ms = checked_moment("since", _moment(given["since"])) if "since" in given else None
+        since_ms = moment_in("since", given["since"]) if "since" in given else None
         if since_ms is None and time_of(id_) is None:
             detail = f"{id_[:60]!r} is no UUIDv7, so nothing tells when it was sent: add ?since=, or ask by its place."
             raise invalid("since", detail)
@@ -83,33 +78,21 @@ class Messages:
         )
 
     def _asked(self, ask: Callable[[Look, Callable[[int, int], None]], Whereabouts], topic: str) -> Whereabouts:
-        if not self._turns.acquire(timeout=TURN_S):
-            raise Problem(429, "backpressure", "Too much in flight", "Other searches are under way; ask again soon.")
-        try:
-            deadline = time.monotonic() + SEARCH_S
+        remedy = "narrow it with ?since= or ?group=, ask by the message's place, or use `recado where`"
+        with self._turns.one():
+            progress = in_time(SEARCH_S, "records", remedy)
             look = self._look(self._settings)
             if topic not in look.counts:
                 raise UnknownTopic(f"topic {topic} does not exist.")
-
-            def progress(read: int, total: int) -> None:
-                if time.monotonic() > deadline:
-                    detail = f"{read:,} of {total:,} records were read in {SEARCH_S:.0f} s: narrow it with ?since= or "
-                    detail += "?group=, ask by the message's place, or use `recado where`."
-                    raise Problem(504, "search-too-long", "The search took too long", detail)
-
             return ask(look, progress)
-        finally:
-            self._turns.release()
 
     def _spooled(self, topic: str, id_: str) -> Whereabouts | None:
         """What waits on this machine's disk, or None."""
         try:
-            spooled = find_in_spool(Folder(self._settings.data_dir / "spool"), id_)
+            is_here = holds(Folder(self._settings.data_dir / "spool"), topic, id_)
         except RecadoError:
             return None
-        if any(found.row.record.topic == topic for found in spooled):
-            return Whereabouts(id=id_, topic=topic, state="accepted")
-        return None
+        return Whereabouts(id=id_, topic=topic, state="accepted") if is_here else None
 
 
 def _parsed(query: str) -> dict[str, str]:
@@ -118,10 +101,6 @@ def _parsed(query: str) -> dict[str, str]:
 
 def _groups(given: dict[str, str]) -> list[str] | None:
     return [given["group"]] if given.get("group") else None
-
-
-def _moment(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
 
 
 def _told(found: Whereabouts) -> Answer:

@@ -21,7 +21,7 @@ from recado.gateway.envelope import (
     open_envelope,
     open_lines,
 )
-from recado.gateway.moment import checked_moment
+from recado.gateway.moment import moment_in, typed_moment
 from recado.gateway.problem import Problem, invalid
 from recado.record import HEADER_CONTENT_TYPE, HEADER_ID, Outgoing
 from recado.settings import is_topic_name
@@ -164,12 +164,12 @@ def parse_raw(
         query["key"].encode() if "key" in query else None,
         pairs,
         checked_partition(_whole("partition", query["partition"])) if "partition" in query else -1,
-        checked_moment("timestamp", _moment(query["timestamp"])) if "timestamp" in query else 0,
+        moment_in("timestamp", query["timestamp"]) if "timestamp" in query else 0,
         "id" in query,
     )
     check_size(record, outline.max_record_bytes)
     at = query.get("deliver_at")
-    return deferred(record, None if at is None else _moment(at), query.get("delay"), outline.now_ms())
+    return deferred(record, None if at is None else typed_moment(at), query.get("delay"), outline.now_ms())
 
 
 def _record_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, bytes]]:
@@ -250,10 +250,6 @@ def _whole(field: str, text: str) -> int:
     if not re.fullmatch(r"-?\d{1,18}", text, re.ASCII):
         raise invalid(field, f"{text[:60]!r} is not a whole number.")
     return int(text)
-
-
-def _moment(text: str) -> int | str:
-    return int(text) if re.fullmatch(r"-?\d{1,18}", text, re.ASCII) else text
 
 
 def _is_one_a_line(block: bytes, lines: int, found: int) -> bool:
