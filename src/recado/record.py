@@ -22,6 +22,7 @@ __all__ = [
     "Record",
     "Sent",
     "TopicPartition",
+    "id_in",
 ]
 
 #: Header that carries a record's id through every topic; a UUIDv7 unless the sender chose one.
@@ -42,6 +43,14 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
+
+
+def id_in(headers: Sequence[tuple[str, bytes | None]] | None) -> str:
+    """The id that a record's headers carry; empty where they carry none."""
+    for name, value in reversed(headers or ()):
+        if name == HEADER_ID and value:
+            return value.decode("utf-8", "replace")
+    return ""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

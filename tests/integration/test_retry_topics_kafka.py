@@ -30,18 +30,31 @@ def ends_of(bootstrap: str, topic: str, partitions: int) -> dict[int, int]:
         consumer.close()
 
 
+def wait_for_the_end(scene, topic: str, partitions: int) -> None:  # noqa: F811
+    """Wait until the group has committed a topic to its end."""
+    eventually(
+        lambda: scene.committed(topic, partitions) == ends_of(scene.bootstrap, topic, partitions),
+        why=lambda: f"{scene.committed(topic, partitions)} is not the end",
+    )
+
+
+def kill_twice(scene, handler: str, topic: str, what: str, count: int) -> None:  # noqa: F811
+    """Twice: two workers, until the journal has so many lines more of ``what``; then one is killed, the other ends."""
+    for _ in range(2):
+        before = len(scene.journal(what))
+        with scene.worker(handler, topic) as program, scene.worker(handler, topic) as other:
+            eventually(lambda before=before: len(scene.journal(what)) > before + count, why=lambda: program.log)
+            program.process.kill()
+            program.process.wait(10)
+            assert other.stop() in (0, 3), other.log
+
+
 def test_what_fails_comes_back_and_is_done_or_dead_though_workers_are_killed(scene, topic):  # noqa: F811
     name, partitions, count = topic(partitions=3), 3, 3000
     retry, dead = f"retry.{scene.group}.{name}", f"dlq.{scene.group}.{name}"
     scene.send(name, count, keys=50)
     handler = "from recado import Backoff\n" + HANDLER
-    for _ in range(2):
-        before = len(scene.journal("done"))
-        with scene.worker(handler, name) as program, scene.worker(handler, name) as other:
-            eventually(lambda before=before: len(scene.journal("done")) > before + 400, why=lambda: program.log)
-            program.process.kill()
-            program.process.wait(10)
-            assert other.stop() in (0, 3), other.log
+    kill_twice(scene, handler, name, "done", 400)
 
     def ended() -> bool:
         found = {(p, o) for _, p, o, _, _ in scene.journal("done")}
@@ -49,10 +62,7 @@ def test_what_fails_comes_back_and_is_done_or_dead_though_workers_are_killed(sce
 
     with scene.worker(handler, name) as program:
         eventually(ended, within_s=90, why=lambda: program.log[-4000:])
-        eventually(
-            lambda: scene.committed(retry, partitions) == ends_of(scene.bootstrap, retry, partitions),
-            why=lambda: f"{scene.committed(retry, partitions)} is not the end",
-        )
+        wait_for_the_end(scene, retry, partitions)
         assert program.stop() == 0, program.log
     assert sum(scene.committed(name, partitions).values()) == count, program.log[-6000:]
     buried = {
@@ -135,21 +145,12 @@ def test_a_failed_keys_order_is_kept_though_workers_are_killed_and_join_and_leav
         producer.poll(0)
     assert producer.flush(30) == 0
     handler = "from recado import Backoff\n" + ORDERED
-    for _ in range(2):
-        before = len(scene.journal("ended"))
-        with scene.worker(handler, name) as program, scene.worker(handler, name) as other:
-            eventually(lambda before=before: len(scene.journal("ended")) > before + 300, why=lambda: program.log)
-            program.process.kill()
-            program.process.wait(10)
-            assert other.stop() in (0, 3), other.log
+    kill_twice(scene, handler, name, "ended", 300)
     with scene.worker(handler, name) as program:
         eventually(
             lambda: len({row[1:3] for row in scene.journal("ended")}) == count, within_s=120, why=lambda: program.log
         )
-        eventually(
-            lambda: scene.committed(retry, partitions) == ends_of(scene.bootstrap, retry, partitions),
-            why=lambda: f"{scene.committed(retry, partitions)} is not the end",
-        )
+        wait_for_the_end(scene, retry, partitions)
         assert program.stop() == 0, program.log
     assert sum(scene.committed(name, partitions).values()) == count
     assert out_of_order((scene.folder / "journal").read_text().splitlines()) == []

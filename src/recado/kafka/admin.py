@@ -168,18 +168,18 @@ class Admin:
         A topic that has just been made is asked for again until it is told. Raises RecadoError.
         """
         found: dict[str, str] = {}
-        left, deadline = sorted(set(topics)), time.monotonic() + TIMEOUT_S
+        left, began = sorted(set(topics)), time.monotonic()
         while left:
             asked = self.client.describe_topics(TopicCollection(left), request_timeout=TIMEOUT_S)
             left = []
             for name, future in asked.items():
                 try:
                     found[name] = id_of(answered(future, f"asking for the id of topic {name}"))
-                except RecadoError as error:
-                    gone = isinstance(error, UnknownTopic)
-                    if time.monotonic() > (deadline - TIMEOUT_S + YOUNG_S if gone else deadline):
-                        if gone:
-                            continue
+                except UnknownTopic:
+                    if time.monotonic() - began <= YOUNG_S:
+                        left.append(name)
+                except RecadoError:
+                    if time.monotonic() - began > TIMEOUT_S:
                         raise
                     left.append(name)
             if left:
@@ -193,7 +193,11 @@ class Admin:
         takes longer than a transaction may last.
         """
         ends, deadline = self.ends(partitions), time.monotonic() + STABLE_S
-        while any(self.stable_ends([where]).get(where, -1) < end for where, end in ends.items()):
+        while ends:
+            stable = self.stable_ends(list(ends))
+            ends = {where: end for where, end in ends.items() if stable.get(where, -1) < end}
+            if not ends:
+                return
             if time.monotonic() > deadline:
                 raise KafkaUnreachable(
                     f"a transaction has been open for {STABLE_S:.0f} s. `recado doctor` looks closer."

@@ -19,7 +19,7 @@ from recado.letters.back import back, home
 from recado.letters.filter import Filter
 from recado.letters.origins import Origin, Origins
 from recado.outcomes.group_topics import CONFIG as RETRY_CONFIG
-from recado.outcomes.group_topics import retry_topic, settled_topic, source_of_letters
+from recado.outcomes.group_topics import retry_topic, roomy, settled_topic
 from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.settled import CONFIG, Discard, Job
 from recado.record import Outgoing, TopicPartition
@@ -34,9 +34,6 @@ BATCH_BYTES = 8_000_000
 
 #: Letters that a discard names one by one.
 NAMED = 20
-
-#: What a copy may weigh beyond the largest record: headers and framing.
-EXTRA_BYTES = 65_536
 
 
 class Found(NamedTuple):
@@ -84,17 +81,16 @@ def batches(letters: Iterator[Found], size: int = BATCH) -> Iterator[list[Found]
 
 def ends_of(look: Look, group: str) -> dict[str, int]:
     """Where the group's dead letters end now, by topic/partition."""
-    topics = [topic for topic in look.counts if source_of_letters(topic, group) is not None]
-    partitions = [where for topic in topics for where in look.partitions(topic)]
-    return {f"{where.topic}/{where.partition}": end for where, end in look.admin.ends(partitions).items()}
+    ends = look.admin.ends(look.letter_partitions(group))
+    return {f"{where.topic}/{where.partition}": end for where, end in ends.items()}
 
 
 class Desk:
     """Redrives and discards. Whoever sits down last goes on: the one before is told TakenOver. Not thread-safe."""
 
     def __init__(self, settings: Settings, group: str) -> None:
-        self.settings = self._settings = settings
-        self.group = self._group = group
+        self.settings = settings
+        self.group = group
         self.look = Look(settings)
         self._clients = ClusterClients(settings)
         topic = settled_topic(group)
@@ -116,7 +112,7 @@ class Desk:
             at=wall_clock_ms(),
             by=by,
             asked=msgspec.to_builtins(wanted),
-            ends=ends_of(self.look, self._group),
+            ends=ends_of(self.look, self.group),
             canary=list(canary),
             rate=rate,
         )
@@ -176,21 +172,21 @@ class Desk:
 
     def leave(self) -> None:
         """Wait until everybody can read what was settled here."""
-        self.look.admin.wait_stable([TopicPartition(settled_topic(self._group), 0)])
+        self.look.admin.wait_stable([TopicPartition(settled_topic(self.group), 0)])
 
     def _back(self, one: Found, value: bytes | None) -> Outgoing:
-        partitions = self._retry_partitions(home(one.letter, one.message, self._group))
-        return back(one.letter, one.message, self._group, partitions=partitions, value=value)
+        partitions = self._retry_partitions(home(one.letter, one.message, self.group))
+        return back(one.letter, one.message, self.group, partitions=partitions, value=value)
 
     def _retry_partitions(self, source: str) -> int:
         """How many partitions the retry topic has; it is made where it is not there."""
-        topic = retry_topic(self._group, source)
+        topic = retry_topic(self.group, source)
         if topic not in self.look.counts:
             count = self.look.counts.get(source)
             if count is None:
                 raise UnknownTopic(f"topic {source} does not exist, so nothing can come back to it.")
-            most = str(self._settings.max_record_bytes + EXTRA_BYTES)
-            self._clients.create_topic(topic, partitions=count, config={**RETRY_CONFIG, "max.message.bytes": most})
+            config = roomy(RETRY_CONFIG, self.settings.max_record_bytes)
+            self._clients.create_topic(topic, partitions=count, config=config)
             while topic not in self.look.counts:
                 time.sleep(0.05)
                 self.look.counts = self.look.admin.topic_partitions()

@@ -10,7 +10,6 @@ import msgspec
 from recado.kafka.scan import SPARING, Range
 from recado.letters.filter import Filter
 from recado.outcomes.glance import Glance, glance_of
-from recado.outcomes.group_topics import source_of_letters
 from recado.outcomes.letter_kinds import Kind, Kinds
 from recado.record import TopicPartition
 from recado.tracking.look import Look, Progress
@@ -104,9 +103,7 @@ def _line(glance: Glance) -> Line:
 
 def _spans(look: Look, group: str, source: str) -> dict[TopicPartition, Range]:
     """What each partition with letters of the group holds, of one source topic where it is named."""
-    found = {topic: source_of_letters(topic, group) for topic in look.counts}
-    topics = sorted(topic for topic, name in found.items() if name is not None and source in ("", name))
-    partitions = [where for topic in topics for where in look.partitions(topic)]
+    partitions = look.letter_partitions(group, source)
     begins, ends = look.admin.begins(partitions), look.admin.ends(partitions)
     return {where: Range(begins.get(where, 0), end) for where, end in ends.items()}
 

@@ -70,8 +70,8 @@ class RetryPolicy:
     @property
     def keeps_order(self) -> bool:
         """Whether any exception's Backoff does."""
-        all_of_them = (self.default, *dict(self.by_class).values())
-        return any(backoff is not None and backoff.keep_order for backoff in all_of_them)
+        backoffs = (self.default, *(backoff for _, backoff in self.by_class))
+        return any(backoff is not None and backoff.keep_order for backoff in backoffs)
 
     def backoff(self, error: BaseException) -> Backoff | None:
         """The Backoff for this exception, or None where it must not be retried."""

@@ -11,6 +11,7 @@ import structlog
 from recado.errors import KafkaUnreachable, RecadoError
 from recado.kafka.abstract import Clients, Topics
 from recado.outcomes.delay import LEVELS, levels_up_to
+from recado.outcomes.group_topics import roomy
 
 __all__ = ["DelayTopics"]
 
@@ -31,9 +32,6 @@ CONFIG = {
     "message.timestamp.type": "CreateTime",
 }
 
-#: What a record may weigh there beyond the largest that a target takes: its ticket and the framing of a batch.
-EXTRA_BYTES = 65_536
-
 #: How long a topic that was created may take to be told of, in seconds, and the rest between two looks.
 KNOWN_S = 5.0
 KNOWN_LOOK_S = 0.02
@@ -52,7 +50,7 @@ class DelayTopics:
     ) -> None:
         self._clients = clients
         self._topics = topics
-        self._config = {**CONFIG, "max.message.bytes": str(max_record_bytes + EXTRA_BYTES)}
+        self._config = roomy(CONFIG, max_record_bytes)
         self._on_made = on_made
         self._lock = threading.Lock()
         self._wanted: set[str] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 
 from recado.errors import ConfigurationError
 from recado.outcomes.delay import is_delay_topic
@@ -13,6 +14,7 @@ __all__ = [
     "dead_letter_topic",
     "is_group_topic",
     "retry_topic",
+    "roomy",
     "settled_topic",
     "source_of",
     "source_of_letters",
@@ -24,6 +26,9 @@ RETRY, DEAD_LETTER, SETTLED = "retry.", "dlq.", "recado.settled."
 #: Kafka's longest topic name, in characters.
 MAX_NAME = 249
 
+#: What a copy may weigh beyond the largest record: its headers, a ticket perhaps, and the framing of a batch.
+EXTRA_BYTES = 65_536
+
 #: What Kafka is told of such a topic: time must never delete a record that is not settled.
 CONFIG = {
     "cleanup.policy": "delete",
@@ -31,6 +36,11 @@ CONFIG = {
     "retention.bytes": "-1",
     "message.timestamp.type": "CreateTime",
 }
+
+
+def roomy(config: Mapping[str, str], max_record_bytes: int) -> dict[str, str]:
+    """What a topic of copies is told when it is made: it takes the largest record with what a copy carries beside."""
+    return {**config, "max.message.bytes": str(max_record_bytes + EXTRA_BYTES)}
 
 
 def retry_topic(group: str, topic: str) -> str:

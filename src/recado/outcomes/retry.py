@@ -8,7 +8,7 @@ from recado.kafka.abstract import Message
 from recado.outcomes.delay import Delayed, delay
 from recado.outcomes.group_topics import retry_topic
 from recado.outcomes.history import HEADER_HISTORY, History, header_of
-from recado.record import HEADER_ID, Outgoing
+from recado.record import HEADER_ID, Outgoing, id_in
 
 __all__ = ["id_of", "own_headers", "retry_copy", "retry_record"]
 
@@ -36,10 +36,7 @@ def retry_copy(message: Message, history: History, partition: int, now_ms: int) 
 
 def id_of(message: Message, history: History) -> str:
     """A record's id: its header, or where it stood first."""
-    for name, value in reversed(message.headers() or ()):
-        if name == HEADER_ID and value:
-            return value.decode("utf-8", "replace")
-    return f"{history.topic}/{history.partition}/{history.offset}"
+    return id_in(message.headers()) or f"{history.topic}/{history.partition}/{history.offset}"
 
 
 def own_headers(message: Message) -> Sequence[tuple[str, bytes | None]]:

@@ -9,7 +9,7 @@ from recado.kafka.abstract import Message
 from recado.kafka.scan import Range
 from recado.outcomes.delay import opened
 from recado.outcomes.group_topics import dead_letter_topic, retry_topic
-from recado.outcomes.history import Failure, history_of
+from recado.outcomes.history import Failure, History, history_of
 from recado.outcomes.letter import letter_of
 from recado.outcomes.settled import What
 from recado.record import TopicPartition
@@ -41,7 +41,7 @@ def waiting(look: Look, group: str, topic: str, number: int | None, progress: Pr
     for message in look.read(ranges, progress):
         where = TopicPartition(message.topic(), message.partition())
         if not look.reached(group, where).covers(message.offset()):
-            yield from _copy(message, group, topic)
+            yield from _copy(message, history_of(message), group, topic)
 
 
 def delayed(look: Look, group: str, topic: str, progress: Progress | None = None) -> Iterator[Copy]:
@@ -52,7 +52,7 @@ def delayed(look: Look, group: str, topic: str, progress: Progress | None = None
     for message in look.read(look.delayed(), progress):
         ticket = opened(message.headers())
         if ticket is not None and ticket.topic == target:
-            yield from _copy(message, group, topic)
+            yield from _copy(message, history_of(message), group, topic)
 
 
 def dead(
@@ -66,8 +66,8 @@ def dead(
     settled = look.settled(group)
     for message in look.read(ranges, progress):
         how = settled.of(message.topic(), message.partition(), message.offset())
-        if history_of(message) is not None:
-            yield from (copy._replace(settled=how) for copy in _copy(message, group, topic))
+        if (history := history_of(message)) is not None:
+            yield from _copy(message, history, group, topic, how)
             continue
         letter = letter_of(message)  # of another family, or another program
         if letter.source_topic == topic and letter.group in ("", group) and letter.source_offset >= 0:
@@ -82,9 +82,10 @@ def _those_of(look: Look, topic: str, number: int | None) -> list[TopicPartition
     return partitions if number is None or not partitions else [partitions[number % len(partitions)]]
 
 
-def _copy(message: Message, group: str, topic: str) -> Iterator[Copy]:
-    history = history_of(message)
+def _copy(
+    message: Message, history: History | None, group: str, topic: str, settled: What | None = None
+) -> Iterator[Copy]:
     if history is not None and (history.group, history.topic) == (group, topic):
         where = TopicPartition(message.topic(), message.partition())
         place = (history.partition, history.offset)
-        yield Copy(where, message.offset(), *place, history.attempts, history.failures, history.due_ms)
+        yield Copy(where, message.offset(), *place, history.attempts, history.failures, history.due_ms, settled)

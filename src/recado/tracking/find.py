@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from recado.kafka.abstract import Message
 from recado.kafka.scan import Range
-from recado.record import HEADER_ID, TopicPartition
+from recado.record import HEADER_ID, TopicPartition, id_in
 from recado.tracking.look import Look, Progress
 
 __all__ = ["find", "id_of", "time_of"]
@@ -31,10 +31,7 @@ def time_of(id_: str) -> int | None:
 
 def id_of(message: Message) -> str:
     """A record's id, or where it stands where it has none."""
-    for name, value in reversed(message.headers() or ()):
-        if name == HEADER_ID and value:
-            return value.decode("utf-8", "replace")
-    return f"{message.topic()}/{message.partition()}/{message.offset()}"
+    return id_in(message.headers()) or f"{message.topic()}/{message.partition()}/{message.offset()}"
 
 
 def find(look: Look, topic: str, id_: str, since_ms: int, progress: Progress | None = None) -> Message | None:

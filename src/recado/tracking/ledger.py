@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
+from itertools import islice
 
 import msgspec
 from pyroaring import BitMap64
@@ -10,7 +11,7 @@ from pyroaring import BitMap64
 from recado.kafka.scan import Range
 from recado.tracking.look import Reached
 
-__all__ = ["Books", "Entry", "Problem", "balance"]
+__all__ = ["Books", "Entry", "Problem", "balance", "problem"]
 
 #: Offsets that a problem names one by one.
 NAMED = 20
@@ -103,21 +104,22 @@ def balance(
         discarded=len(gone & known),
         not_handled=len(open_),
         again=len(open_ & left),
-        problems=list(_problems(topic, partition, kept, reached.committed, covered, left)),
+        problems=_problems(topic, partition, kept, reached.committed, covered, left),
     )
 
 
 def _problems(
     topic: str, partition: int, kept: Range, committed: int | None, covered: BitMap64, left: BitMap64
-) -> Iterator[Problem]:
+) -> list[Problem]:
     begin, end = kept
+    there = BitMap64(range(max(end, 0)))
+    found = {"beyond the end": covered - there, "copy of nothing": left - there}
+    if committed is not None:
+        found = {"expired": BitMap64(range(committed, begin)) - covered, **found}
+    return [problem(kind, topic, partition, offsets) for kind, offsets in found.items() if offsets]
 
-    def problem(kind: str, offsets: BitMap64) -> Iterator[Problem]:
-        if offsets:
-            first = [offset for offset, _ in zip(offsets, range(NAMED), strict=False)]
-            yield Problem(kind=kind, topic=topic, partition=partition, count=len(offsets), offsets=first)
 
-    if committed is not None and committed < begin:
-        yield from problem("expired", BitMap64(range(committed, begin)) - covered)
-    yield from problem("beyond the end", covered - BitMap64(range(max(end, 0))))
-    yield from problem("copy of nothing", left - BitMap64(range(max(end, 0))))
+def problem(kind: str, topic: str, partition: int, offsets: BitMap64 | range) -> Problem:
+    """What does not balance at these offsets, ascending."""
+    first = list(islice(offsets, NAMED))
+    return Problem(kind=kind, topic=topic, partition=partition, count=len(offsets), offsets=first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from recado.kafka.abstract import Message
@@ -59,17 +59,24 @@ class Look:
         """Those in which records wait for their time."""
         return [where for topic in sorted(self.counts) if is_delay_topic(topic) for where in self.partitions(topic)]
 
+    def letter_partitions(self, group: str, source: str = "") -> list[TopicPartition]:
+        """Those with dead letters of a group, of one source topic where it is named."""
+        found = {topic: source_of_letters(topic, group) for topic in sorted(self.counts)}
+        named = [topic for topic, name in found.items() if name is not None and source in ("", name)]
+        return [where for topic in named for where in self.partitions(topic)]
+
     def lags(self, group: str) -> dict[TopicPartition, GroupLag]:
         """How far a group is in each partition that it committed."""
         if group not in self._lags:
-            found = self.groups.lags([Group(group, "", ())])[group]
-            self._lags[group] = {TopicPartition(lag.topic, lag.partition): lag for lag in found}
+            self._note_lags([Group(group, "", ())])
         return self._lags[group]
 
-    def note(self, lags: Mapping[str, Iterable[GroupLag]]) -> None:
-        """Take over what was asked already."""
-        for group, found in lags.items():
-            self._lags[group] = {TopicPartition(lag.topic, lag.partition): lag for lag in found}
+    def with_a_share_in(self, where: TopicPartition) -> list[str]:
+        """The groups that have committed in a partition, or hold it now, sorted."""
+        described = list(self.groups.describe(self.groups.names()).values())
+        self._note_lags(described)
+        self._members |= {group.name: group.members for group in described}
+        return sorted(group.name for group in described if where in self._lags[group.name])
 
     def members(self, group: str) -> tuple[Member, ...]:
         """Who is in a group now."""
@@ -90,7 +97,7 @@ class Look:
     def settled(self, group: str) -> Settled:
         """Which dead letters of a group are settled."""
         if group not in self._settled:
-            topics = [topic for topic in self.counts if source_of_letters(topic, group) is not None]
+            topics = {where.topic for where in self.letter_partitions(group)}
             found = self._settled[group] = Settled(group, self.admin.topic_ids(topics))
             partitions = self.partitions(settled_topic(group))
             if partitions:
@@ -134,6 +141,10 @@ class Look:
                 read += len(batch)
                 if progress is not None:
                     progress(read, total)
+
+    def _note_lags(self, groups: Sequence[Group]) -> None:
+        for name, found in self.groups.lags(groups).items():
+            self._lags[name] = {TopicPartition(lag.topic, lag.partition): lag for lag in found}
 
     def _id(self, topic: str, otherwise: str) -> str:
         if topic not in self._ids:

@@ -13,7 +13,7 @@ from recado.outcomes.group_topics import is_group_topic, retry_topic
 from recado.record import TopicPartition
 from recado.tracking import copies
 from recado.tracking.copies import Copy
-from recado.tracking.ledger import Books, Entry, Problem, balance
+from recado.tracking.ledger import Books, Entry, Problem, balance, problem
 from recado.tracking.look import Look, Progress
 
 __all__ = ["certain", "topics_of", "verify"]
@@ -106,14 +106,5 @@ def _expired(look: Look, group: str, partitions: list[TopicPartition]) -> list[P
     for where, begin in look.admin.begins(partitions).items():
         committed = look.reached(group, where).committed
         if committed is not None and committed < begin:
-            offsets = list(range(committed, min(begin, committed + 20)))
-            found.append(
-                Problem(
-                    kind="expired",
-                    topic=where.topic,
-                    partition=where.partition,
-                    count=begin - committed,
-                    offsets=offsets,
-                )
-            )
+            found.append(problem("expired", where.topic, where.partition, range(committed, begin)))
     return found

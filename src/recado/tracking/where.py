@@ -110,11 +110,10 @@ def _of(look: Look, message: Message, id_: str, groups: Iterable[str] | None, mo
     kind, timestamp_ms = message.timestamp()
     known = time_of(id_) or moment_ms or (timestamp_ms if kind else 0)
     since_ms = min(known, timestamp_ms) if kind else known
-    found = (
-        []
-        if is_group_topic(where.topic)
-        else [_with(look, group, where, offset, since_ms) for group in _groups(look, where, groups)]
-    )
+    found: list[GroupState] = []
+    if not is_group_topic(where.topic):
+        named = look.with_a_share_in(where) if groups is None else sorted(groups)
+        found = [_with(look, group, where, offset, since_ms) for group in named]
     states = {one.state for one in found}
     return Whereabouts(
         id=id_,
@@ -125,16 +124,6 @@ def _of(look: Look, message: Message, id_: str, groups: Iterable[str] | None, mo
         state=next((state for state in STATES if state in states), "delivered"),
         groups=found,
     )
-
-
-def _groups(look: Look, where: TopicPartition, wanted: Iterable[str] | None) -> list[str]:
-    """The groups that have committed in this partition, or hold it now."""
-    if wanted is not None:
-        return sorted(wanted)
-    described = list(look.groups.describe(look.groups.names()).values())
-    lags = look.groups.lags(described)
-    look.note(lags)
-    return [name for name, found in sorted(lags.items()) if any((lag.topic, lag.partition) == where for lag in found)]
 
 
 def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: int) -> GroupState:

@@ -14,14 +14,11 @@ from recado.kafka.abstract import Outlet
 from recado.kafka.quiet import Seldom
 from recado.outcomes.delay import is_delay_topic
 from recado.outcomes.delay_topics import DelayTopics
-from recado.outcomes.group_topics import CONFIG
+from recado.outcomes.group_topics import CONFIG, roomy
 
 __all__ = ["ExitTopics"]
 
 log = structlog.get_logger(__name__)
-
-#: What a copy may weigh beyond the largest record: its headers and the framing of a batch.
-EXTRA_BYTES = 65_536
 
 #: Rest before the next try where no broker answers, in seconds, and between two looks for a topic that was created.
 AGAIN_S = 1.0
@@ -36,7 +33,7 @@ class ExitTopics:
     ) -> None:
         self._outlet = outlet
         self._delay_topics = delay_topics
-        self._config = {**CONFIG, "max.message.bytes": str(max_record_bytes + EXTRA_BYTES)}
+        self._config = roomy(CONFIG, max_record_bytes)
         self._wanted: dict[str, RecadoError | None] = {}
         self._queue: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

@@ -69,17 +69,15 @@ class Exits:
                 return retry_record(message, history, partition)
             return retry_copy(message, history, partition, now_ms)
 
-        flight = Flight(epoch, [message.offset()], history.attempts, [])
-        flight.outcome = "retrying"
-        self._begin(_Leaving(flight, history, build, retry_topic(history.group, history.topic)))
+        self._copy(epoch, message, history, "retrying", build)
 
     def park(self, epoch: Epoch, message: Message, history: History) -> None:
         """Let a record wait in the retry topic in its key's order (``parking.py``); done here when it is there."""
-        self._copy(epoch, message, history, "parked")
+        self._copy(epoch, message, history, "parked", partial(retry_record, message, history))
 
     def add_copy(self, epoch: Epoch, message: Message, history: History) -> None:
         """Tell the retry topic of a parked record's new history; the record itself stays not done."""
-        self._copy(epoch, message, history, "copied")
+        self._copy(epoch, message, history, "copied", partial(retry_record, message, history))
 
     def partitions(self, topic: str, source: str) -> int | None:
         """How many partitions a topic of the group has; None while it is being made, as many as ``source`` has."""
@@ -100,10 +98,9 @@ class Exits:
         """Make no topic any more."""
         self._topics.close()
 
-    def _copy(self, epoch: Epoch, message: Message, history: History, outcome: str) -> None:
+    def _copy(self, epoch: Epoch, message: Message, history: History, outcome: str, build: Build) -> None:
         flight = Flight(epoch, [message.offset()], history.attempts, [])
         flight.outcome = outcome
-        build: Build = partial(retry_record, message, history)
         self._begin(_Leaving(flight, history, build, retry_topic(history.group, history.topic)))
 
     def _begin(self, leaving: _Leaving) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from recado.kafka.abstract import Message
 from recado.kafka.quiet import Seldom
-from recado.record import HEADER_ID
+from recado.record import id_in
 from recado.telemetry.metrics import WORKER_RECORDS
 from recado.worker.done_ids import LEASE_S, Claim, DoneIds, Verdict
 from recado.worker.epoch import Epoch
@@ -143,7 +143,4 @@ def _claim_of(message: Message) -> Claim:
     """A record without an id of its own is known by its place and time: a topic made anew has other records there."""
     topic, partition, offset, timestamp_ms = origin_of(message)
     place = f"{partition}/{offset}"
-    for name, value in reversed(message.headers() or ()):
-        if name == HEADER_ID and value:
-            return Claim(topic, value.decode("utf-8", "replace"), place)
-    return Claim(topic, f"{place}@{timestamp_ms}", place)
+    return Claim(topic, id_in(message.headers()) or f"{place}@{timestamp_ms}", place)

@@ -53,12 +53,9 @@ class Handler:
     #: "group", "share", or "" where the worker says.
     engine: str
     is_async: bool
+    #: Whether what follows a failed record of a key waits with it in the retry topic, not in memory.
+    parks: bool
     payload: Payload
-
-    @property
-    def parks(self) -> bool:
-        """Whether what follows a failed record of a key waits with it in the retry topic, not in memory."""
-        return self.policy.keeps_order and self.order == "key" and self.batch is None
 
 
 def declare(
@@ -102,6 +99,7 @@ def declare(
         breaker=_checked_breaker(breaker, name),
         engine=_checked_engine(engine, name),
         is_async=is_async,
+        parks=policy.keeps_order and order == "key" and batch is None,
         payload=payload_of(function, many=batch is not None),
     )
 
