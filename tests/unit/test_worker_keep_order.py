@@ -8,7 +8,8 @@ import time
 import pytest
 
 from recado import Backoff, Record, Worker
-from recado.errors import HandlerError
+from recado.errors import DeliveryUnknown, HandlerError
+from recado.kafka.delivery import Delivery
 from recado.kafka.memory import MemoryKafka
 from recado.outcomes.history import Failure, History, header_of, history_of
 from recado.record import Outgoing, TopicPartition
@@ -199,3 +200,85 @@ def test_it_needs_an_order_and_a_consumer_group():
     Seen(worker)
     with pytest.raises(HandlerError, match="a share group keeps no order"):
         worker.handlers.engine("share")
+
+
+def test_what_a_stopped_process_parks_while_its_next_owner_is_at_it_is_handled_once(kafka):
+    worker, calls, go = Worker(), list[tuple[str, int]](), threading.Event()
+
+    @worker.handler("orders", concurrency=4, retry=KEEP)
+    def handle(record: Record) -> None:
+        calls.append((record.text(), record.attempt))
+        if record.text() == "slow":
+            assert go.wait(20)
+
+    kafka.send("orders", "slow", "next", key=b"k", partition=0)
+    with member(worker, kafka):
+        eventually(lambda: calls == [("slow", 1)])
+        parked(kafka, "k", 0, "slow")
+        parked(kafka, "k", 1, "next")
+        wait_committed(kafka, 2, topic=RETRY)
+        go.set()
+        wait_committed(kafka, 2)
+        kafka.send("orders", "last", key=b"k", partition=0)
+        wait_committed(kafka, 3)
+    assert calls == [("slow", 1), ("next", 1), ("last", 1)]
+
+
+class Refusing(MemoryKafka):
+    """A twin that does not take one record at first, and says so before or after it takes the next one."""
+
+    def __init__(self, topics: dict[str, int], value: bytes, *, is_late: bool) -> None:
+        super().__init__(topics)
+        self.value = value
+        self.is_late = is_late
+        self.refused: list[Delivery] = []
+
+    def producer(self, **named):
+        made = super().producer(**named)
+        real = made.send
+
+        def send(delivery: Delivery) -> None:
+            if self.refused or delivery.records[0].value != self.value:
+                real(delivery)
+                if len(self.refused) == 1 and self.is_late:
+                    self.refused[0].settle(0, DeliveryUnknown("purged"))
+                    self.refused.append(delivery)
+            else:
+                self.refused.append(delivery)
+                if not self.is_late:
+                    delivery.settle(0, DeliveryUnknown("purged"))
+
+        made.send = send  # type: ignore[method-assign]
+        return made
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_parked_record_that_kafka_takes_only_later_is_not_overtaken(is_late):
+    kafka, worker, calls, go = (
+        Refusing({"orders": 1}, b"second", is_late=is_late),
+        Worker(),
+        list[str](),
+        threading.Event(),
+    )
+
+    @worker.handler("orders", concurrency=4, retry=KEEP)
+    def handle(record: Record) -> None:
+        calls.append(record.text())
+        if record.text() == "bad" and record.attempt == 1:
+            raise ConnectionError("away")
+        if record.text() == "bad":
+            assert go.wait(20)
+
+    kafka.send("orders", "bad", key=b"k")
+    with member(worker, kafka):
+        eventually(lambda: calls == ["bad", "bad"])  # the key's line moves
+        kafka.send("orders", "first", "second", "third", key=b"k")
+        eventually(lambda: bool(kafka.refused))
+        kafka.send("orders", "fourth", key=b"k")
+        eventually(lambda: len(kafka.logs[TopicPartition(RETRY, 0)]) == 5)
+        go.set()
+        wait_committed(kafka, 5, topic=RETRY)
+    found = [message.value() for message in kafka.logs[TopicPartition(RETRY, 0)] if message is not None]
+    late = [b"third", b"second"] if is_late else [b"second", b"third"]
+    assert found == [b"bad", b"first", *late, b"fourth"]
+    assert calls == ["bad", "bad", "first", "second", "third", "fourth"]

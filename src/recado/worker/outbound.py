@@ -6,6 +6,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import NamedTuple
 
 import structlog
@@ -60,6 +61,16 @@ class _Stay:
         self.uncounted: dict[int, Flight] = {}
 
 
+class _Queue:
+    """Parked records of one partition that Kafka did not take for now, and all later ones: their order is kept."""
+
+    __slots__ = ("at", "flights")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.flights: list[Flight] = []
+
+
 class Outbound:
     """Gives flights to a producer that never gives up. Loop thread only.
 
@@ -84,6 +95,7 @@ class Outbound:
         self._reported: deque[Delivery] = deque()
         self._flying: dict[Delivery, Flight] = {}
         self._again: list[tuple[float, int, Flight, list[Outgoing]]] = []
+        self._queues: dict[tuple[str, int | None], _Queue] = {}
         self._numbers = itertools.count()
         self._bytes = self._records = 0
         self._seldom = Seldom()
@@ -111,8 +123,14 @@ class Outbound:
         self._count(flight.records, 1)
         if flight.epoch.transactional and self._transactions is not None:
             self._transactions.add(flight)
-        else:
-            self._send(flight, flight.records)
+            return
+        if flight.outcome == "parked":
+            self._read_reports()  # what was refused meanwhile goes first
+            flight.number = next(self._numbers)
+            if queue := self._queues.get(_place_of(flight)):
+                queue.flights.append(flight)
+                return
+        self._send(flight, flight.records)
 
     def refuse(self, flight: Flight, topic: str, error: RecadoError) -> None:
         """An expected flight cannot be sent: its offsets are not done."""
@@ -142,15 +160,19 @@ class Outbound:
         self.take()
         if self._producer is not None:
             self._producer.serve()
-        while self._reported:
-            delivery = self._reported.popleft()
-            self._settle(self._flying.pop(delivery), delivery)
+        self._read_reports()
         for settled in self._transactions.settle() if self._transactions is not None else ():
             self._settle_transacted(settled)
         now = self._clock()
         while self._again and self._again[0][0] <= now:
             _, _, flight, records = heapq.heappop(self._again)
             self._send(flight, records)
+        for place in [place for place, queue in self._queues.items() if queue.at <= now]:
+            for flight in sorted(self._queues.pop(place).flights, key=attrgetter("number")):
+                if flight.epoch.fenced:
+                    self._end(flight)
+                else:
+                    self._send(flight, flight.records)
         if not self._stays:
             return []
         for epoch, stay in list(self._stays.items()):
@@ -198,9 +220,21 @@ class Outbound:
                 return
         for topic, count in _topics_of(delivery.records, delivery.fates).items():
             WORKER_SENT.labels(topic).inc(count)
+        if again and not epoch.fenced and flight.outcome == "parked":
+            queue = self._queues.setdefault(_place_of(flight), _Queue(self._clock() + AGAIN_S))
+            queue.flights.append(flight)
+            return
         if again and not epoch.fenced:
             heapq.heappush(self._again, (self._clock() + AGAIN_S, next(self._numbers), flight, again))
             return
+        self._end(flight)
+
+    def _read_reports(self) -> None:
+        while self._reported:
+            delivery = self._reported.popleft()
+            self._settle(self._flying.pop(delivery), delivery)
+
+    def _end(self, flight: Flight) -> None:
         self._count(flight.records, -1)
         self._landed(flight)
         self._delivered(flight)
@@ -259,6 +293,11 @@ class Outbound:
     def _say(self, topic: str, error: RecadoError) -> None:
         if self._seldom.now(error.code + topic):
             log.warning("what a handler sent waits for Kafka", topic=topic, error=str(error), again_s=AGAIN_S)
+
+
+def _place_of(flight: Flight) -> tuple[str, int | None]:
+    """Where a parked record goes."""
+    return flight.records[0].topic, flight.records[0].partition
 
 
 def _topics_of(records: Iterable[Outgoing], fates: Iterable[Fate | None]) -> dict[str, int]:

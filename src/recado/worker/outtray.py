@@ -26,6 +26,7 @@ class Flight:
         "epoch",
         "fingerprint",
         "is_delivered",
+        "number",
         "offsets",
         "outcome",
         "records",
@@ -40,6 +41,8 @@ class Flight:
         #: The offsets that the loop has seen handled, and that wait for the delivery.
         self.counted: list[int] = []
         self.is_delivered = False
+        #: Its place in the order in which parked records are sent.
+        self.number = 0
         #: What the records of these offsets are when it is delivered; "copied": what they were.
         self.outcome = "done"
         #: When each of these offsets was accepted, in milliseconds since the epoch; empty where nobody will ask.

@@ -8,7 +8,7 @@ partition was read to its end: until then nobody knows which keys are parked.
 from __future__ import annotations
 
 import math
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -56,15 +56,31 @@ class _Line:
     __slots__ = ("out", "places", "sent", "waiting")
 
     def __init__(self) -> None:
-        #: On their way to the retry topic.
-        self.sent: set[int] = set()
+        #: On their way to the retry topic, ascending.
+        self.sent: list[int] = []
         self.places: dict[int, _Place] = {}
         #: Of the places those that wait for their time, ascending; and those that the key's lane has, in its order.
         self.waiting: list[int] = []
         self.out: deque[int] = deque()
 
     def __contains__(self, first: int) -> bool:
-        return first in self.sent or first in self.places
+        return self.is_sent(first) or first in self.places
+
+    def is_sent(self, first: int) -> bool:
+        at = bisect_left(self.sent, first)
+        return at < len(self.sent) and self.sent[at] == first
+
+    def send(self, first: int) -> None:
+        if not self.is_sent(first):
+            insort(self.sent, first)
+
+    def has_come(self, first: int) -> None:
+        if self.is_sent(first):
+            del self.sent[bisect_left(self.sent, first)]
+
+    def is_missing_before(self, first: int) -> bool:
+        """Whether an earlier one is still on its way: Kafka may have refused it at first, and taken this one."""
+        return bool(self.sent) and self.sent[0] < first
 
 
 class _Home:
@@ -132,7 +148,7 @@ class Parking:
         """Let a failed record wait in the retry topic, and its key's later ones behind it."""
         source, key = self._holdings.get(epoch.home), message.key()
         if source is not None and key is not None:
-            self._home_of(source).lines.setdefault(key, _Line()).sent.add(history.offset)
+            self._home_of(source).lines.setdefault(key, _Line()).send(history.offset)
         self._exits.park(epoch, message, parked(history))
 
     def keep_history(self, epoch: Epoch, message: Returned, history: History) -> None:
@@ -207,7 +223,7 @@ class Parking:
             if offset in line:  # it got there before a crash
                 epoch.tracker.done([offset])
             else:
-                line.sent.add(offset)
+                line.send(offset)
                 self._exits.park(epoch, message, parked(history_here(message, epoch.group)))
         return through
 
@@ -233,7 +249,7 @@ class Parking:
         copies = home.copies.pop(first, 0)
         if copies > 1:
             home.copies[first] = copies - 1
-        if place is None and (copies or self._is_late(home, line, history)):  # it is done already
+        if place is None and (copies or self._is_late(home, line, history)):
             epoch.tracker.done([message.offset()])
             epoch.held_bytes -= len(message)
             return False
@@ -246,26 +262,28 @@ class Parking:
                 place.message.history = history
             return False
         line.places[first] = _Place(epoch, message)
-        line.sent.discard(first)
-        if line.out and not line.waiting and not history.due_ms:
+        line.has_come(first)
+        if line.out and not line.waiting and not history.due_ms and not line.is_missing_before(first):
             line.out.append(first)
             return True
         insort(line.waiting, first)
         return False
 
     def _is_late(self, home: _Home, line: _Line | None, history: History) -> bool:
-        """Whether a record was parked by who did not know that it had lost the partition, and is done meanwhile."""
-        if not home.is_known or history.first_failure_ms or (line is not None and history.offset in line.sent):
+        """Whether a record was parked by who did not know that it had lost the partition: here it is done or at hand.
+
+        At hand means that its offset is not done: should it fail here, it is parked anew.
+        """
+        if not home.is_known or history.first_failure_ms or (line is not None and line.is_sent(history.offset)):
             return False
-        tracker = home.epoch.tracker
-        return history.offset <= tracker.last and tracker.is_done(history.offset)
+        return history.offset <= home.epoch.tracker.last
 
     def _release(self, line: _Line, found: list[Some]) -> float:
         """Hand out of a line what is due; in the key's lane the others follow the first. Seconds until more is due."""
         while line.waiting:
             first = line.waiting[0]
             place = line.places[first]
-            if not line.out and any(sent < first for sent in line.sent):
+            if line.is_missing_before(first):
                 return math.inf
             left_ms = place.message.history.due_ms - self._clock_ms()
             if left_ms > 0:
