@@ -62,7 +62,11 @@ def test_what_a_group_gave_up_is_listed_by_kind_and_shown_one_by_one(kafka, tmp_
 def test_a_letter_that_is_not_there_or_is_named_wrongly_is_said(kafka, topic, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     of = ["--bootstrap-servers", kafka.bootstrap_servers]
-    ran = recado("dead-letters", "show", f"{topic(partitions=1)}/0/5", *of)
+    name = topic(partitions=1)
+    ran = recado("dead-letters", "show", f"{name}/0/5", *of)
     assert (ran.code, "there is no dead letter at" in ran.err) == (1, True)
+    assert recado("send", name, "a record", *of).code == 0
+    ran = recado("dead-letters", "show", f"{name}/0/0", *of)
+    assert (ran.code, "is no dead letter" in ran.err) == (1, True)
     ran = recado("dead-letters", "show", "orders", *of)
     assert (ran.code, "TOPIC/PARTITION/OFFSET" in ran.err) == (2, True)

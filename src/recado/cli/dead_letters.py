@@ -24,6 +24,7 @@ from recado.kafka.peek import Peek
 from recado.letters.filter import Filter
 from recado.letters.listing import NEWEST, listing
 from recado.letters.shown import as_object
+from recado.outcomes.group_topics import DEAD_LETTER
 from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.letter_kinds import Kind
 from recado.tracking.look import Look
@@ -124,6 +125,8 @@ def show(letter: str, as_json: bool) -> int:
             f"there is no dead letter at {letter}. `recado dead-letters list` names the newest of a kind."
         )
     found = letter_of(message)
+    if found.source_offset < 0 and not where.topic.startswith(DEAD_LETTER):
+        raise RecadoError(f"the record at {letter} is no dead letter. `recado where {letter}` tells of it.")
     if as_json:
         click.echo(msgspec.json.encode(as_object(message)))
         return 0

@@ -11,6 +11,7 @@ from recado.outcomes.delay import is_delay_topic
 
 __all__ = [
     "CONFIG",
+    "DEAD_LETTER",
     "dead_letter_topic",
     "is_group_topic",
     "retry_topic",
