@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 
+from benchmarks.letters import all_of
 from recado.embedded import EmbeddedKafka
 from recado.kafka.admin import Admin
-from recado.kafka.scan import Range
 from recado.outcomes.group_topics import dead_letter_topic
 from recado.settings import Settings
 from recado.tracking.look import Look
@@ -62,11 +62,9 @@ if __name__ == "__main__":
 """
 
 
-def kind_of(number: int) -> str:
-    """What a record will come to."""
-    if number % 100 == 50:
-        return "undecodable"
-    return "always" if number % 20 == 7 else "once" if number % 10 == 3 else "good"
+def is_undecodable(number: int) -> bool:
+    """Whether a record cannot be read; which of the others fail stands in ``WORKER``."""
+    return number % 100 == 50
 
 
 def run(bootstrap: str, folder: Path) -> list[str]:
@@ -75,9 +73,15 @@ def run(bootstrap: str, folder: Path) -> list[str]:
     settings = Settings(bootstrap_servers=bootstrap)
     Admin(settings).create_topic(topic, partitions=6)
     (folder / "jobs.py").write_text(WORKER.replace("TOPIC", topic))
-    environment = dict(os.environ, RECADO_BOOTSTRAP_SERVERS=bootstrap, RECADO_GROUP=group, RECADO_WORKER_PORT="0")
-    environment |= {"RECADO_LOG_LEVEL": "error", "RECADO_KAFKA_CONSUMER_SESSION_TIMEOUT_MS": "6000"}
-    environment |= {"RECADO_TOPIC": topic}
+    environment = {
+        **os.environ,
+        "RECADO_BOOTSTRAP_SERVERS": bootstrap,
+        "RECADO_GROUP": group,
+        "RECADO_TOPIC": topic,
+        "RECADO_WORKER_PORT": "0",
+        "RECADO_LOG_LEVEL": "error",
+        "RECADO_KAFKA_CONSUMER_SESSION_TIMEOUT_MS": "6000",
+    }
     chance, checks, began_s = random.Random(11), list[dict[str, Any]](), time.monotonic()
 
     def start() -> subprocess.Popen[bytes]:
@@ -123,11 +127,11 @@ def run(bootstrap: str, folder: Path) -> list[str]:
             worker.kill()
             worker.wait()
     look = Look(settings)
-    lag = sum(max(0, one.lag or 0) for where, one in look.lags(group).items() if where.topic == topic)
+    lag = sum(one.lag or 0 for where, one in look.lags(group).items() if where.topic == topic)
     lines = (folder / "journal").read_text().splitlines()
     done = Counter(int(line.split()[1]) for line in lines if line.startswith("done "))
     dead = Counter(_dead(look, dead_letter_topic(group, topic)))
-    wanted = {number for number in range(RECORDS) if kind_of(number) in ("undecodable", "always")}
+    wanted = {number for number in range(RECORDS) if is_undecodable(number) or number % 20 == 7}
     both, neither = done.keys() & dead.keys(), RECORDS - len(done.keys() | dead.keys())
     unbalanced = sum(not one["balanced"] for one in checks)
     return [
@@ -144,7 +148,7 @@ def run(bootstrap: str, folder: Path) -> list[str]:
 def _send(bootstrap: str, topic: str, meanwhile: Callable[[], None]) -> None:
     producer, began_s = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5}), time.monotonic()
     for number in range(RECORDS):
-        value = b"{broken %d" % number if kind_of(number) == "undecodable" else b'{"number": %d}' % number
+        value = b"{broken %d" % number if is_undecodable(number) else b'{"number": %d}' % number
         producer.produce(topic, value, b"%d" % (number % KEYS))
         producer.poll(0)
         while number / RATE > time.monotonic() - began_s:
@@ -155,9 +159,7 @@ def _send(bootstrap: str, topic: str, meanwhile: Callable[[], None]) -> None:
 
 
 def _dead(look: Look, topic: str) -> list[int]:
-    partitions: list[TopicPartition] = look.partitions(topic)
-    ranges = {where: Range(0, end) for where, end in look.admin.ends(partitions).items()}
-    return [int((message.value() or b"").strip(b'{"}').split()[-1]) for message in look.read(ranges)]
+    return [int((message.value() or b"").strip(b'{"}').split()[-1]) for message in all_of(look, topic)]
 
 
 if __name__ == "__main__":

@@ -8,13 +8,16 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from confluent_kafka import Producer
 
 from recado.embedded import EmbeddedKafka
+from recado.kafka.abstract import Message
 from recado.kafka.admin import Admin
 from recado.kafka.memory import MemoryMessage
+from recado.kafka.scan import Range
 from recado.letters.filter import Filter
 from recado.letters.listing import NEWEST, listing
 from recado.outcomes.dead_letter import Cause, dead_letter
@@ -81,6 +84,12 @@ def letter(group: str, number: int, partition: int = 0) -> Outgoing:
     source = MemoryMessage(Outgoing(TOPIC, VALUE, id=f"id-{number}", key=b"k"), partition, number, 5_000)
     history = failed(began(source, group), *[Failure(1_000, "away")] * 6)
     return dead_letter(source, history, _error(number % KINDS), partition=partition)
+
+
+def all_of(look: Look, topic: str) -> Iterator[Message]:
+    """Every record of a topic."""
+    ends = look.admin.ends(look.partitions(topic))
+    return look.read({where: Range(0, end) for where, end in ends.items()})
 
 
 def _error(number: int) -> Cause:

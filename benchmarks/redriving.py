@@ -15,10 +15,9 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from benchmarks.letters import PARTITIONS, TOPIC, letter
+from benchmarks.letters import PARTITIONS, TOPIC, all_of, letter
 from recado.embedded import EmbeddedKafka
 from recado.kafka.admin import Admin
-from recado.kafka.scan import Range
 from recado.outcomes.group_topics import CONFIG, dead_letter_topic, retry_topic
 from recado.outcomes.history import history_of
 from recado.settings import Settings
@@ -55,11 +54,10 @@ def run(bootstrap: str) -> list[str]:
     codes.append(_redrive(bootstrap, group, ["--resume"]).wait())
     took_s = time.monotonic() - began_s
     look = Look(Settings(bootstrap_servers=bootstrap))
-    partitions = look.partitions(retry_topic(group, TOPIC))
     came: Counter[tuple[int, int]] = Counter()
     last: dict[bytes, int] = {}
     back = 0
-    for message in look.read({where: Range(0, end) for where, end in look.admin.ends(partitions).items()}):
+    for message in all_of(look, retry_topic(group, TOPIC)):
         history = history_of(message)
         assert history is not None
         came[history.partition, history.offset] += 1

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
-from operator import attrgetter
 from typing import NamedTuple
 
 import structlog
@@ -20,6 +17,7 @@ from recado.telemetry.metrics import DEAD_LETTER_KINDS, WORKER_DEAD_LETTERS, WOR
 from recado.worker.done_times import note_done
 from recado.worker.epoch import Epoch
 from recado.worker.outtray import Flight, Outtray
+from recado.worker.resending import AGAIN_S, Resending
 from recado.worker.transactions import Settled, Transactions
 
 __all__ = ["Outbound", "Refused"]
@@ -34,9 +32,6 @@ MAX_RECORDS = 20_000
 
 #: What a record costs beside its value and key, in bytes.
 OVERHEAD_BYTES = 100
-
-#: Rest before what could not be sent now is sent again, in seconds.
-AGAIN_S = 0.5
 
 #: These pass by themselves: Kafka is away, the queue is full, or nobody knows (then a second copy has the same id).
 _PASSING = (Backpressure, DeliveryUnknown, KafkaUnreachable)
@@ -61,16 +56,6 @@ class _Stay:
         self.uncounted: dict[int, Flight] = {}
 
 
-class _Queue:
-    """Parked records of one partition that Kafka did not take for now, and all later ones: their order is kept."""
-
-    __slots__ = ("at", "flights")
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.flights: list[Flight] = []
-
-
 class Outbound:
     """Gives flights to a producer that never gives up. Loop thread only.
 
@@ -88,15 +73,12 @@ class Outbound:
         self._tray = tray
         self._transactions = transactions
         self._connect = connect
-        self._clock = clock
         self._stays: dict[Epoch, _Stay] = {}
         self._refused: list[Refused] = []
         self._producer: Producer | None = None
         self._reported: deque[Delivery] = deque()
         self._flying: dict[Delivery, Flight] = {}
-        self._again: list[tuple[float, int, Flight, list[Outgoing]]] = []
-        self._queues: dict[tuple[str, int | None], _Queue] = {}
-        self._numbers = itertools.count()
+        self._again = Resending(clock)
         self._bytes = self._records = 0
         self._seldom = Seldom()
 
@@ -126,9 +108,7 @@ class Outbound:
             return
         if flight.outcome == "parked":
             self._read_reports()  # what was refused meanwhile goes first
-            flight.number = next(self._numbers)
-            if queue := self._queues.get(_place_of(flight)):
-                queue.flights.append(flight)
+            if self._again.holds_back(flight):
                 return
         self._send(flight, flight.records)
 
@@ -163,16 +143,11 @@ class Outbound:
         self._read_reports()
         for settled in self._transactions.settle() if self._transactions is not None else ():
             self._settle_transacted(settled)
-        now = self._clock()
-        while self._again and self._again[0][0] <= now:
-            _, _, flight, records = heapq.heappop(self._again)
-            self._send(flight, records)
-        for place in [place for place, queue in self._queues.items() if queue.at <= now]:
-            for flight in sorted(self._queues.pop(place).flights, key=attrgetter("number")):
-                if flight.epoch.fenced:
-                    self._end(flight)
-                else:
-                    self._send(flight, flight.records)
+        for flight, records in self._again.due():
+            if flight.outcome == "parked" and flight.epoch.fenced:  # its next owner sees to it
+                self._end(flight)
+            else:
+                self._send(flight, records)
         if not self._stays:
             return []
         for epoch, stay in list(self._stays.items()):
@@ -220,14 +195,10 @@ class Outbound:
                 return
         for topic, count in _topics_of(delivery.records, delivery.fates).items():
             WORKER_SENT.labels(topic).inc(count)
-        if again and not epoch.fenced and flight.outcome == "parked":
-            queue = self._queues.setdefault(_place_of(flight), _Queue(self._clock() + AGAIN_S))
-            queue.flights.append(flight)
-            return
         if again and not epoch.fenced:
-            heapq.heappush(self._again, (self._clock() + AGAIN_S, next(self._numbers), flight, again))
-            return
-        self._end(flight)
+            self._again.add(flight, again)
+        else:
+            self._end(flight)
 
     def _read_reports(self) -> None:
         while self._reported:
@@ -293,11 +264,6 @@ class Outbound:
     def _say(self, topic: str, error: RecadoError) -> None:
         if self._seldom.now(error.code + topic):
             log.warning("what a handler sent waits for Kafka", topic=topic, error=str(error), again_s=AGAIN_S)
-
-
-def _place_of(flight: Flight) -> tuple[str, int | None]:
-    """Where a parked record goes."""
-    return flight.records[0].topic, flight.records[0].partition
 
 
 def _topics_of(records: Iterable[Outgoing], fates: Iterable[Fate | None]) -> dict[str, int]:

@@ -8,7 +8,7 @@ partition was read to its end: until then nobody knows which keys are parked.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -25,6 +25,7 @@ from recado.worker.epoch import Epoch
 from recado.worker.exits import Exits
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
+from recado.worker.parked_line import Line, Place
 from recado.worker.returned import Returned, history_here
 
 __all__ = ["Parking"]
@@ -38,51 +39,6 @@ AGAIN_S = 1.0
 Some = tuple[Epoch, list[Message]]
 
 
-class _Place:
-    """A parked record that was read from the retry topic."""
-
-    __slots__ = ("copies", "epoch", "message")
-
-    def __init__(self, epoch: Epoch, message: Returned) -> None:
-        self.epoch = epoch
-        self.message = message
-        #: The offsets of further copies: they bring its history up to date, and are done when it is.
-        self.copies: list[int] = []
-
-
-class _Line:
-    """What is parked of one key. A record is known by the offset where it stood first."""
-
-    __slots__ = ("out", "places", "sent", "waiting")
-
-    def __init__(self) -> None:
-        #: On their way to the retry topic, ascending.
-        self.sent: list[int] = []
-        self.places: dict[int, _Place] = {}
-        #: Of the places those that wait for their time, ascending; and those that the key's lane has, in its order.
-        self.waiting: list[int] = []
-        self.out: deque[int] = deque()
-
-    def __contains__(self, first: int) -> bool:
-        return self.is_sent(first) or first in self.places
-
-    def is_sent(self, first: int) -> bool:
-        at = bisect_left(self.sent, first)
-        return at < len(self.sent) and self.sent[at] == first
-
-    def send(self, first: int) -> None:
-        if not self.is_sent(first):
-            insort(self.sent, first)
-
-    def has_come(self, first: int) -> None:
-        if self.is_sent(first):
-            del self.sent[bisect_left(self.sent, first)]
-
-    def is_missing_before(self, first: int) -> bool:
-        """Whether an earlier one is still on its way: Kafka may have refused it at first, and taken this one."""
-        return bool(self.sent) and self.sent[0] < first
-
-
 class _Home:
     """One partition of a topic, and what is parked of it by key."""
 
@@ -94,7 +50,7 @@ class _Home:
         self.is_known = False
         #: Came before that.
         self.held: list[Message] = []
-        self.lines: dict[bytes | None, _Line] = {}
+        self.lines: dict[bytes | None, Line] = {}
         #: How many further copies of a record are on their way.
         self.copies: dict[int, int] = {}
         #: The stays of its retry partitions.
@@ -148,7 +104,7 @@ class Parking:
         """Let a failed record wait in the retry topic, and its key's later ones behind it."""
         source, key = self._holdings.get(epoch.home), message.key()
         if source is not None and key is not None:
-            self._home_of(source).lines.setdefault(key, _Line()).send(history.offset)
+            self._home_of(source).lines.setdefault(key, Line()).send(history.offset)
         self._exits.park(epoch, message, parked(history))
 
     def keep_history(self, epoch: Epoch, message: Returned, history: History) -> None:
@@ -254,14 +210,14 @@ class Parking:
             epoch.held_bytes -= len(message)
             return False
         if line is None:
-            line = home.lines[key] = _Line()
+            line = home.lines[key] = Line()
         if place is not None:
             place.copies.append(message.offset())
             epoch.held_bytes -= len(message)
             if first in line.waiting and history.attempts > place.message.history.attempts:
                 place.message.history = history
             return False
-        line.places[first] = _Place(epoch, message)
+        line.places[first] = Place(epoch, message)
         line.has_come(first)
         if line.out and not line.waiting and not history.due_ms and not line.is_missing_before(first):
             line.out.append(first)
@@ -269,7 +225,7 @@ class Parking:
         insort(line.waiting, first)
         return False
 
-    def _is_late(self, home: _Home, line: _Line | None, history: History) -> bool:
+    def _is_late(self, home: _Home, line: Line | None, history: History) -> bool:
         """Whether a record was parked by who did not know that it had lost the partition: here it is done or at hand.
 
         At hand means that its offset is not done: should it fail here, it is parked anew.
@@ -278,7 +234,7 @@ class Parking:
             return False
         return history.offset <= home.epoch.tracker.last
 
-    def _release(self, line: _Line, found: list[Some]) -> float:
+    def _release(self, line: Line, found: list[Some]) -> float:
         """Hand out of a line what is due; in the key's lane the others follow the first. Seconds until more is due."""
         while line.waiting:
             first = line.waiting[0]
@@ -308,7 +264,7 @@ class Parking:
             if not line.places and not line.sent:
                 del home.lines[key]
 
-    def _is_done(self, place: _Place) -> bool:
+    def _is_done(self, place: Place) -> bool:
         return place.epoch.tracker.is_done(place.message.offset())
 
     def _forget_fenced(self, home: _Home) -> None:
