@@ -152,6 +152,58 @@ def test_what_does_not_balance_is_named_record_by_record(scene, topic, tmp_path,
     assert "DOES NOT BALANCE" in ran.err
 
 
+def delete_records(bootstrap: str, topic: str, before: int) -> None:
+    admin, where = AdminClient({"bootstrap.servers": bootstrap}), TopicPartition(topic, 0, before)
+    admin.delete_records([where])[where].result(20)
+
+
+def test_dead_letters_that_were_deleted_are_not_taken_for_done(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("recado.tracking.verify.AGAIN_S", 0.1)
+    name = topic(partitions=1)
+    ask, group = Asking(scene.bootstrap, name), scene.group
+    letters = f"dlq.{group}.{name}"
+    ids = [send(scene.bootstrap, name, "rejected") for _ in range(3)]
+    with scene.worker(HANDLER, name) as program:
+        eventually(lambda: ask.where(ids[2], "--group", group)["state"] == "dead", why=lambda: program.log)
+        discarded = recado(
+            "dead-letters", "discard", "--group", group, f"{letters}/0/0", "--reason", "seen", "--yes", *ask.of
+        )
+        assert discarded.code == 0, discarded.err
+        delete_records(scene.bootstrap, letters, 1)
+        code, books = ask.verify(group)
+        assert (code, books["balanced"]) == (0, True)
+        assert ask.where(ids[0], "--group", group)["state"] == "expired"
+        delete_records(scene.bootstrap, letters, 3)
+        code, books = ask.verify(group)
+        [problem] = books["problems"]
+        assert (code, problem["kind"], problem["topic"], problem["offsets"]) == (1, "expired", letters, [1, 2])
+        states = [ask.where(id_, "--group", group)["state"] for id_ in ids]
+        assert states == ["expired", "expired", "expired"]
+        late = send(scene.bootstrap, name, "rejected")
+        eventually(lambda: ask.where(late, "--group", group)["state"] == "dead", why=lambda: program.log)
+        fine = send(scene.bootstrap, name, "fine")
+        eventually(lambda: ask.where(fine, "--group", group)["state"] == "done", why=lambda: program.log)
+
+
+def test_what_waits_for_a_retry_is_found_though_its_topic_was_deleted(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    ask, group = Asking(scene.bootstrap, name), scene.group
+    waits = send(scene.bootstrap, name, "retried")
+    with scene.worker(HANDLER, name) as program:
+        eventually(lambda: ask.where(waits, "--group", group)["state"] == "retrying", why=lambda: program.log)
+        program.process.kill()
+        program.process.wait()
+    retry = f"retry.{group}.{name}"
+    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
+    admin.delete_topics([retry])[retry].result(20)
+    eventually(lambda: retry not in admin.list_topics(timeout=20).topics)
+    assert ask.where(waits, "--group", group)["state"] == "retrying"
+    code, books = ask.verify(group)
+    assert (code, books["total"]["retrying"], books["total"]["done"]) == (0, 1, 0)
+
+
 def test_transaction_markers_count_only_where_nobody_reads(scene, topic, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     name = topic(partitions=1)

@@ -48,6 +48,19 @@ def test_what_kafka_has_deleted_meanwhile_does_not_count():
     assert settled.count("dlq.g.t", {0: 9 * CHUNK, 1: 0})["redriven"] == 0
 
 
+def test_what_kafka_has_deleted_and_nobody_settled_is_known():
+    settled, where = Settled("g", IDS), TopicPartition("dlq.g.t", 0)
+    settled.settle([(where, 0), (where, CHUNK)], "redriven")
+    settled.settle([(where, 2)], "discarded")
+    either = ("redriven", "discarded")
+    assert list(settled.others("dlq.g.t", 0, 4, than=either)) == [1, 3]
+    assert list(settled.others("dlq.g.t", 0, 4, than=["redriven"])) == [1, 2, 3]
+    assert list(settled.others("dlq.g.t", 1, 2, than=either)) == [0, 1]
+    assert CHUNK not in settled.others("dlq.g.t", 0, CHUNK + 2, than=either)
+    assert CHUNK + 1 in settled.others("dlq.g.t", 0, CHUNK + 2, than=either)
+    assert not settled.others("dlq.g.t", 0, 0, than=either)
+
+
 def test_any_number_of_letters_takes_a_record_for_each_65_536_offsets():
     settled = Settled("g", IDS)
     records = settled.settle([(TopicPartition("dlq.g.t", 0), n) for n in range(0, 2 * CHUNK, 2)], "discarded")

@@ -87,7 +87,7 @@ def _show(books: Books) -> None:
 
 def _line(problem: Problem) -> str:
     what = {
-        "expired": "deleted by Kafka before the group had handled them",
+        "expired": "deleted from Kafka before they were handled, redriven or discarded",
         "beyond the end": "committed, but the partition has no such records: its log was cut or made anew",
         "copy of nothing": "waiting or dead, but the partition has no such records: its log was cut or made anew",
     }[problem.kind]

@@ -56,7 +56,7 @@ def schemas(topic: str) -> dict[str, Any]:
             partition=_optional(COUNT),
             offset=_optional(COUNT),
             timestamp={"type": ["integer", "null"]},
-            state={"enum": [*STATES, "accepted", "expired", "unknown"]},
+            state={"enum": [*STATES, "accepted", "unknown"]},
             deliver_at=_optional(COUNT),
             groups={"type": "array", "items": _with_group()},
         ),

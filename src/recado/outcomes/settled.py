@@ -7,11 +7,11 @@ scattered letters takes little. Beside them are jobs: what a redrive was asked f
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 import msgspec
-from pyroaring import BitMap
+from pyroaring import BitMap, BitMap64
 
 from recado.errors import RecadoError
 from recado.outcomes.group_topics import settled_topic
@@ -118,6 +118,15 @@ class Settled:
         if chunk is None:
             return None
         return "discarded" if place in chunk["discarded"] else "redriven" if place in chunk["redriven"] else None
+
+    def others(self, topic: str, partition: int, begin: int, *, than: Collection[What]) -> BitMap64:
+        """The offsets before ``begin`` of letters that are not settled in one of these ways."""
+        found = BitMap64(range(begin))
+        for (name, topic_id, number, chunk), settled in self._chunks.items():
+            if (name, topic_id, number) == (topic, self._ids.get(topic, ""), partition):
+                for what in than:
+                    found -= BitMap64(chunk * CHUNK + place for place in settled[what])
+        return found
 
     def count(self, topic: str, begins: Mapping[int, int] | None = None) -> dict[What, int]:
         """How many letters of a topic are settled in each way.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
+
+from pyroaring import BitMap64
 
 from recado.kafka.abstract import Message
 from recado.kafka.scan import Range
@@ -15,7 +17,7 @@ from recado.outcomes.settled import What
 from recado.record import TopicPartition
 from recado.tracking.look import Look, Progress
 
-__all__ = ["Copy", "dead", "delayed", "waiting"]
+__all__ = ["Copy", "dead", "delayed", "deleted_letters", "waiting"]
 
 
 class Copy(NamedTuple):
@@ -45,10 +47,8 @@ def waiting(look: Look, group: str, topic: str, number: int | None, progress: Pr
 
 
 def delayed(look: Look, group: str, topic: str, progress: Progress | None = None) -> Iterator[Copy]:
-    """What is on its way into the retry topic."""
+    """What is on its way into the retry topic, also where somebody has deleted that: it comes back when it is there."""
     target = retry_topic(group, topic)
-    if look.counts.get(target) is None:
-        return
     for message in look.read(look.delayed(), progress):
         ticket = opened(message.headers())
         if ticket is not None and ticket.topic == target:
@@ -74,6 +74,16 @@ def dead(
             where = TopicPartition(letter.topic, letter.partition)
             first = (letter.source_partition, letter.source_offset)
             yield Copy(where, letter.offset, *first, letter.attempts, letter.failures, 0, how)
+
+
+def deleted_letters(
+    look: Look, group: str, topic: str, number: int | None, *, but: Collection[What]
+) -> dict[TopicPartition, BitMap64]:
+    """The offsets of dead letters that Kafka has deleted, ``but`` those that were settled so; by partition."""
+    begins = look.admin.begins(_those_of(look, dead_letter_topic(group, topic), number))
+    settled = look.settled(group)
+    found = {where: settled.others(*where, begin, than=but) for where, begin in begins.items() if begin}
+    return {where: offsets for where, offsets in found.items() if offsets}
 
 
 def _those_of(look: Look, topic: str, number: int | None) -> list[TopicPartition]:

@@ -20,8 +20,8 @@ NAMED = 20
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Records that do not balance.
 
-    ``kind`` is ``expired`` (deleted before the group had handled them), ``beyond the end`` (committed, but no such
-    record is there: the log was cut), or ``copy of nothing`` (likewise, what waits for a retry or is dead).
+    ``kind`` is ``expired`` (deleted before the group had handled or settled them), ``beyond the end`` (committed, but no
+    such record is there: the log was cut), or ``copy of nothing`` (likewise, what waits for a retry or is dead).
     """
 
     kind: str

@@ -89,7 +89,9 @@ def _of_topic(
         )
         for where, how_far in reached.items()
     ]
-    return entries, _expired(look, group, look.partitions(retry_topic(group, topic)))
+    unsettled = copies.deleted_letters(look, group, topic, None, but=("redriven", "discarded"))
+    gone = [problem("expired", where.topic, where.partition, offsets) for where, offsets in unsettled.items()]
+    return entries, _expired(look, group, look.partitions(retry_topic(group, topic))) + gone
 
 
 def _by_partition(found: Iterable[Copy]) -> defaultdict[int, set[int]]:

@@ -21,7 +21,7 @@ from recado.tracking.look import Look, Progress
 __all__ = ["FINAL", "STATES", "GroupState", "Whereabouts", "at_offset", "by_id"]
 
 #: Every state, the one that a person should hear of first in front: what a record is where groups differ.
-STATES = ("dead", "retrying", "in progress", "delivered", "discarded", "done")
+STATES = ("dead", "expired", "retrying", "in progress", "delivered", "discarded", "done")
 
 #: States that nothing follows by itself.
 FINAL = ("dead", "discarded", "done", "expired", "unknown")
@@ -82,7 +82,9 @@ def by_id(
         ticket = opened(waiting.headers())
         if ticket is not None and ticket.topic == topic and id_of(waiting) == id_:
             return Whereabouts(id=id_, topic=topic, state="accepted", deliver_at=ticket.due_ms)
-    return Whereabouts(id=id_, topic=topic, state="expired" if _is_gone(look, topic, moment_ms) else "unknown")
+    return Whereabouts(
+        id=id_, topic=topic, state="expired" if _may_be_gone(look, look.partitions(topic), moment_ms) else "unknown"
+    )
 
 
 def at_offset(
@@ -146,7 +148,8 @@ def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: 
         place = f"{letter.at.topic}/{letter.at.partition}/{letter.offset}"
         state = letter.settled or "dead"
         return GroupState(group=group, state=state, attempts=_told(letter.failures), dead_letter=place)
-    return GroupState(group=group, state="done")
+    lost = copies.deleted_letters(look, group, where.topic, where.partition, but=("redriven",))
+    return GroupState(group=group, state="expired" if _may_be_gone(look, lost, since_ms) else "done")
 
 
 def _last(found: Iterable[Copy], first: int) -> Copy | None:
@@ -161,10 +164,9 @@ def _told(failures: Iterable[Failure]) -> list[Attempt]:
     return [Attempt(failure.at_ms, failure.error) for failure in failures]
 
 
-def _is_gone(look: Look, topic: str, moment_ms: int) -> bool:
+def _may_be_gone(look: Look, partitions: Iterable[TopicPartition], moment_ms: int) -> bool:
     """Whether a record of that time may have been deleted: nothing as old is kept where something was."""
-    partitions = look.partitions(topic)
-    begins = look.admin.begins(partitions)
+    begins = look.admin.begins(list(partitions))
     deleted = [where for where, begin in begins.items() if begin > 0]
     firsts = look.admin.since(deleted, moment_ms) if deleted else {}
     return any(firsts.get(where) == begins[where] for where in deleted)
