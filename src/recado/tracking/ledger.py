@@ -20,7 +20,7 @@ NAMED = 20
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Records that do not balance.
 
-    ``kind`` is ``expired`` (deleted before the group had handled or settled them), ``beyond the end`` (committed, but no
+    ``kind`` is ``expired`` (deleted before they were handled or settled), ``beyond the end`` (committed, but no
     such record is there: the log was cut), or ``copy of nothing`` (likewise, what waits for a retry or is dead).
     """
 

@@ -82,9 +82,8 @@ def by_id(
         ticket = opened(waiting.headers())
         if ticket is not None and ticket.topic == topic and id_of(waiting) == id_:
             return Whereabouts(id=id_, topic=topic, state="accepted", deliver_at=ticket.due_ms)
-    return Whereabouts(
-        id=id_, topic=topic, state="expired" if _may_be_gone(look, look.partitions(topic), moment_ms) else "unknown"
-    )
+    may_be_gone = _may_be_gone(look, look.partitions(topic), moment_ms)
+    return Whereabouts(id=id_, topic=topic, state="expired" if may_be_gone else "unknown")
 
 
 def at_offset(
