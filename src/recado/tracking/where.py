@@ -147,7 +147,7 @@ def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: 
         place = f"{letter.at.topic}/{letter.at.partition}/{letter.offset}"
         state = letter.settled or "dead"
         return GroupState(group=group, state=state, attempts=_told(letter.failures), dead_letter=place)
-    lost = copies.deleted_letters(look, group, where.topic, where.partition, but=("redriven",))
+    lost = copies.deleted_letters(look, group, where.topic, where.partition, but=["redriven"])
     return GroupState(group=group, state="expired" if _may_be_gone(look, lost, since_ms) else "done")
 
 
