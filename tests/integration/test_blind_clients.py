@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from structlog.testing import capture_logs
 
-from recado.errors import DeliveryUnknown
+from recado.errors import DeliveryUnknown, RecadoError
 from recado.kafka import consumer as consumer_module
 from recado.kafka.config import consumer_config, producer_config
 from recado.kafka.consumer import KafkaConsumer
@@ -124,3 +125,55 @@ def test_a_consumer_that_cannot_be_replaced_goes_on_as_it_is(kafka, topic, monke
     producer.close(10)
     assert [message.value() for message in eventually(lambda: consumer.consume(10, 0.1))] == [b"x"]
     consumer.close()
+
+
+class Static:
+    """A static member of a group, polled by hand."""
+
+    def __init__(self, bootstrap: str, group: str, topic: str) -> None:
+        given = {"group.instance.id": "worker-1", "session.timeout.ms": "6000"}
+        self.consumer = KafkaConsumer(consumer_config(Settings(bootstrap_servers=bootstrap, kafka=given), group))
+        self.member = Member()
+        self.consumer.subscribe([topic], self.member)
+        self.error: RecadoError | None = None
+
+    def holds(self) -> bool:
+        """Poll once; whether it holds a partition and was not fenced."""
+        if self.error is None:
+            try:
+                self.consumer.consume(10, 0.1)
+            except RecadoError as error:
+                self.error = error
+                self.consumer.close()
+        return self.error is None and bool(self.member.held)
+
+
+def test_a_static_member_that_was_fenced_claims_its_identity_where_nobody_has_it(kafka, topic):
+    name, group = topic(), f"g-{uuid.uuid4().hex[:8]}"
+    first = Static(kafka.bootstrap_servers, group, name)
+    eventually(first.holds)
+    passing = Static(kafka.bootstrap_servers, group, name)
+    eventually(passing.holds)
+    passing.consumer.close()
+    with capture_logs() as said:
+        eventually(lambda: not first.holds())
+    assert [one["identity"] for one in said if one["event"].startswith("fenced")] == ["worker-1"]
+    eventually(first.holds)
+    first.consumer.close()
+
+
+def test_of_two_static_members_with_one_identity_one_stays(kafka, topic):
+    name, group = topic(), f"g-{uuid.uuid4().hex[:8]}"
+    both = [Static(kafka.bootstrap_servers, group, name)]
+    eventually(both[0].holds)
+    both.append(Static(kafka.bootstrap_servers, group, name))
+
+    def is_decided() -> bool:
+        holding = [one.holds() for one in both]
+        return any(one.error for one in both) and any(holding)
+
+    eventually(is_decided, within_s=60, why=lambda: [one.error for one in both])
+    [given_way], [stays] = [one for one in both if one.error], [one for one in both if not one.error]
+    assert "fenced" in str(given_way.error)
+    assert all(stays.holds() for _ in range(30))
+    stays.consumer.close()

@@ -50,6 +50,13 @@ _HOPELESS = {
 #: A static member's identity belongs to another one, or to an earlier self whose session has not ended (KIP-848).
 _STILL_USED = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
 
+#: A static member's identity was taken over by another one, says its coordinator (classic protocol).
+_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+
+#: Who is fenced twice within so long, in seconds, gives way. Once proves nothing: seen where a coordinator had been away
+#: and nobody else had the identity. Where somebody has it, each takes it from the other once, and one stays.
+FENCED_S = 60.0
+
 #: Rest between two tries to join with such an identity, or to make another client, in seconds.
 ANEW_S = 2.0
 
@@ -68,6 +75,7 @@ class KafkaConsumer:
         #: Why the client must be replaced, and not before which moment (monotonic seconds).
         self._is_done = ""
         self._anew_at = 0.0
+        self._fenced_at = -FENCED_S
         self._heard_at = time.monotonic()
         self._member_id, self._member_at = "", 0.0
         self._topics: list[str] = []
@@ -184,6 +192,8 @@ class KafkaConsumer:
         if _STILL_USED in error.str():
             self._wait_for_identity()
             return True
+        if _FENCED in error.str() and self._claims_its_identity():
+            return True
         if error.fatal() or error.code() in _HOPELESS:
             raise client_failure(error, f"consuming {message.topic() or 'topics'}")
         self._say(message.topic() or "", error)
@@ -247,6 +257,23 @@ class KafkaConsumer:
                 identity=self._config.get("group.instance.id"),
                 remedy="a killed one keeps it for its session; else give each worker its own group.instance.id",
             )
+
+    def _claims_its_identity(self) -> bool:
+        """Let go of all that is held and join anew, unless that was done a moment ago: then it is another's, indeed."""
+        if self._is_done:
+            return True  # the same fence, told once more
+        if time.monotonic() < self._fenced_at + FENCED_S:
+            return False
+        self._fenced_at = time.monotonic()
+        self._is_done = "its coordinator told it that another member has its identity"
+        log.warning(
+            "fenced by another member of this identity, claiming it once more",
+            identity=self._config.get("group.instance.id"),
+            remedy="give each worker its own group.instance.id",
+        )
+        if self._listener is not None:
+            self._listener.on_lost(sorted(self._held))
+        return True
 
     def _start_anew(self) -> None:
         """Replace a client that is of no use any more: what is not committed comes again."""
