@@ -53,8 +53,8 @@ _STILL_USED = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
 #: A static member's identity was taken over by another one, says its coordinator (classic protocol).
 _FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 
-#: Who is fenced twice within so long, in seconds, gives way. Once proves nothing: seen where a coordinator had been away
-#: and nobody else had the identity. Where somebody has it, each takes it from the other once, and one stays.
+#: Who is fenced twice within so long, in seconds, gives way. Once proves nothing: seen where a coordinator had been
+#: away and nobody else had the identity. Where somebody has it, each takes it from the other once, and one stays.
 FENCED_S = 60.0
 
 #: Rest between two tries to join with such an identity, or to make another client, in seconds.
