@@ -33,6 +33,9 @@ _MARKS = {"qmark": "?", "format": "%s", "pyformat": "%s"}
 class AlreadyDone(Exception):
     """The record's row is there: an earlier call has done it. Let it pass; the worker counts the record as done."""
 
+    #: Also of a subclass whose constructor does not call this one.
+    offset = -1
+
     def __init__(self, place: str, offset: int) -> None:
         super().__init__(f"{place} is done already")
         self.offset = offset

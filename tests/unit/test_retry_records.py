@@ -110,3 +110,10 @@ def test_a_trimmed_dead_letter_is_small_and_still_says_who_and_why():
     letter = dead_letter(message(), history, cause_of(error, "y" * 5000), partition=0, trimmed=True)
     assert sum(len(name) + len(value or b"") for name, value in letter.headers) < 1500
     assert dict(letter.headers)["__dlq.errors.exception.class.name"] == b"ValueError"
+
+
+def test_a_history_beyond_the_calendar_still_makes_a_dead_letter():
+    history = History("g", "t", 0, 7, first_failure_ms=2**62, last_failure_ms=2**62)
+    letter = dead_letter(message(), history, cause_of(ValueError("x"), "why"), partition=0)
+    assert "__dlq.errors.first.failure" not in dict(letter.headers)
+    assert dict(letter.headers)["__dlq.errors.message"] == b"why"

@@ -10,7 +10,10 @@ from recado import Backoff, Reject, Retry
 from recado.errors import HandlerError, Undecodable
 from recado.outcomes import Dead, RetryAfter
 from recado.outcomes.backoff import RetryPolicy
-from recado.outcomes.decide import decide
+from recado.outcomes.dead_letter import cause_of
+from recado.outcomes.decide import decide, text_of
+from recado.outcomes.outcome import Done
+from recado.outcomes.signals import AlreadyDone
 
 
 def outcome(error: BaseException, attempt: int = 1, retry: object = Backoff(), chance: float = 0.5):
@@ -31,7 +34,8 @@ def test_a_delay_stays_within_its_jitter_and_its_cap(attempt, chance, first_s, f
 @pytest.mark.parametrize(
     "wrong",
     [{"first_s": -1}, {"factor": 0.5}, {"cap_s": 0.1}, {"jitter": 1}, {"attempts": 0}, {"attempts": 1.5},
-     {"first_s": float("nan")}, {"cap_s": float("inf")}, {"attempts": True}, {"first_s": "1"}],
+     {"first_s": float("nan")}, {"cap_s": float("inf")}, {"attempts": True}, {"first_s": "1"},
+     {"first_s": 10**10}, {"cap_s": 10**400}, {"factor": 10**400}],
 )  # fmt: skip
 def test_a_backoff_that_makes_no_sense_is_refused_by_name(wrong):
     with pytest.raises(HandlerError, match=next(iter(wrong))):
@@ -73,7 +77,7 @@ def test_a_wrong_retry_is_refused(wrong):
         RetryPolicy.of(wrong)
 
 
-@pytest.mark.parametrize("delay_s", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("delay_s", [-1, float("nan"), float("inf"), 10**10, 10**400, True, "5"])
 def test_retry_refuses_a_delay_that_makes_no_sense(delay_s):
     with pytest.raises(ValueError, match="delay_s"):
         Retry(delay_s=delay_s)
@@ -82,3 +86,43 @@ def test_retry_refuses_a_delay_that_makes_no_sense(delay_s):
 def test_system_exit_and_cancellation_are_failures_never_success():
     assert isinstance(outcome(SystemExit(0)), RetryAfter)
     assert isinstance(outcome(GeneratorExit()), RetryAfter)
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (Unspeakable(), "(its text cannot be made: RuntimeError)"),
+        (ValueError("half \ud83d"), "half ?"),
+        (ValueError("x" * 5_000_000), "x" * 1_000),
+    ],
+)
+def test_whatever_an_exception_says_can_be_told(error, text):
+    assert text_of(error) == text
+    for kind in (error, Reject("x"), Undecodable("x")):
+        kind.__cause__ = error
+        cause = cause_of(kind, "why")
+        assert len(cause.stack.encode()) < 20_000
+        assert cause.fingerprint
+
+
+def test_a_subclass_that_does_not_call_the_constructor_is_decided_about():
+    class Later(Retry):
+        def __init__(self) -> None:
+            self.place = "elsewhere"
+
+    class Never(Retry):
+        def __init__(self) -> None:
+            self.delay_s = float("inf")
+
+    class Again(AlreadyDone):
+        def __init__(self) -> None: ...
+
+    assert outcome(Later(), 1, Backoff(first_s=2, jitter=0)) == RetryAfter(2)
+    assert outcome(Never(), 1, Backoff(first_s=2, jitter=0)) == RetryAfter(2)
+    assert isinstance(outcome(Again(), 1), Done)
+    assert Again().offset == -1

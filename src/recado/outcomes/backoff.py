@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from recado.errors import HandlerError
 
-__all__ = ["Backoff", "RetryPolicy"]
+__all__ = ["MAX_DELAY_S", "Backoff", "RetryPolicy", "is_delay", "shown"]
+
+#: The longest delay of a retry, in seconds: ten years. It catches milliseconds that are taken for seconds.
+MAX_DELAY_S = 315_360_000
+
+
+_DELAY = f"from 0 to {MAX_DELAY_S:,} seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +35,10 @@ class Backoff:
     keep_order: bool = False
 
     def __post_init__(self) -> None:
-        _check(_is_number(self.first_s) and self.first_s >= 0, "first_s", self.first_s, "0 or more seconds")
+        _check(is_delay(self.first_s), "first_s", self.first_s, _DELAY)
         _check(_is_number(self.factor) and self.factor >= 1, "factor", self.factor, "1 or more")
-        _check(_is_number(self.cap_s) and self.cap_s >= self.first_s, "cap_s", self.cap_s, "at least first_s")
+        _check(is_delay(self.cap_s), "cap_s", self.cap_s, _DELAY)
+        _check(self.cap_s >= self.first_s, "cap_s", self.cap_s, "at least first_s")
         _check(_is_number(self.jitter) and 0 <= self.jitter < 1, "jitter", self.jitter, "from 0 to below 1")
         whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool)
         _check(whole and self.attempts >= 1, "attempts", self.attempts, "a whole number of 1 or more")
@@ -82,10 +90,26 @@ class RetryPolicy:
         return self.default
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def is_delay(value: object) -> bool:
+    """Whether this is a number of seconds that a retry may wait."""
+    return _is_number(value) and 0 <= value <= MAX_DELAY_S
+
+
+def shown(value: object) -> str:
+    """A wrong value in an error: some cannot be shown (an int of 5,000 digits), or are too long."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 10**300  # beyond that it is no float any more
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _check(good: bool, name: str, value: object, remedy: str) -> None:
     if not good:
-        raise HandlerError(f"Backoff({name}={value!r}): it must be {remedy}.")
+        raise HandlerError(f"Backoff({name}={shown(value)}): it must be {remedy}.")

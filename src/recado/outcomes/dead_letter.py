@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from recado.kafka.abstract import Message
+from recado.outcomes.decide import describe, text_of
 from recado.outcomes.group_topics import dead_letter_topic
 from recado.outcomes.history import History, header_of
 from recado.outcomes.retry import id_of, own_headers
@@ -27,9 +28,6 @@ HEADER_FAILURE = "recado-failure"
 
 #: How much of a stack a dead letter carries, in characters: the end, where the error is.
 MAX_STACK = 4_000
-
-#: How much of an error's message, in characters.
-MAX_MESSAGE = 1_000
 
 
 class Cause(NamedTuple):
@@ -49,15 +47,22 @@ def cause_of(error: BaseException, reason: str) -> Cause:
     kind = type(error)
     is_known = kind.__module__ in ("builtins", "__main__")
     name = kind.__qualname__ if is_known else f"{kind.__module__}.{kind.__qualname__}"
-    stack = "".join(traceback.format_exception(error))
+    stack = _stack(error)
     place = _place(error)
     return Cause(
         reason,
         name,
-        str(error)[:MAX_MESSAGE],
+        text_of(error),
         stack[-MAX_STACK:],
         f"{name} in {place}" if place else name,
     )
+
+
+def _stack(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # an exception that it was raised from cannot be told, perhaps
+        return "".join(traceback.format_tb(error.__traceback__)) + describe(error)
 
 
 def _place(error: BaseException) -> str:
@@ -156,4 +161,7 @@ def _named(prefix: str, values: dict[str, str | int]) -> list[tuple[str, bytes]]
 
 
 def _moment(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds") if at_ms else ""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds") if at_ms else ""
+    except (ValueError, OverflowError, OSError):
+        return ""  # beyond the calendar: a history that somebody else wrote

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from recado.done_rows import AlreadyDone
+from recado.outcomes.backoff import MAX_DELAY_S, is_delay, shown
 
 __all__ = ["AlreadyDone", "Reject", "Retry"]
 
@@ -12,9 +11,12 @@ __all__ = ["AlreadyDone", "Reject", "Retry"]
 class Retry(Exception):
     """Try this record again after ``delay_s`` seconds (without: as the Backoff says). It counts as an attempt."""
 
+    #: Also of a subclass whose constructor does not call this one.
+    delay_s: float | None = None
+
     def __init__(self, reason: str = "", *, delay_s: float | None = None) -> None:
-        if delay_s is not None and not (delay_s >= 0 and math.isfinite(delay_s)):
-            raise ValueError(f"Retry(delay_s={delay_s!r}): it must be 0 or more seconds.")
+        if delay_s is not None and not is_delay(delay_s):
+            raise ValueError(f"Retry(delay_s={shown(delay_s)}): it must be from 0 to {MAX_DELAY_S:,} seconds.")
         super().__init__(reason or "the handler asked for another attempt")
         self.delay_s = delay_s
 
