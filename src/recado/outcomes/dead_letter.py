@@ -47,22 +47,22 @@ def cause_of(error: BaseException, reason: str) -> Cause:
     kind = type(error)
     is_known = kind.__module__ in ("builtins", "__main__")
     name = kind.__qualname__ if is_known else f"{kind.__module__}.{kind.__qualname__}"
-    stack = _stack(error)
     place = _place(error)
     return Cause(
         reason,
         name,
         text_of(error),
-        stack[-MAX_STACK:],
+        _stack(error),
         f"{name} in {place}" if place else name,
     )
 
 
 def _stack(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error))
+        stack = "".join(traceback.format_exception(error))
     except Exception:  # an exception that it was raised from cannot be told, perhaps
-        return "".join(traceback.format_tb(error.__traceback__)) + describe(error)
+        stack = "".join(traceback.format_tb(error.__traceback__)) + describe(error)
+    return stack[-MAX_STACK:].encode("utf-8", "replace").decode()
 
 
 def _place(error: BaseException) -> str:
