@@ -11,6 +11,7 @@ import msgspec
 
 from recado.errors import HandlerError, Undecodable
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.outcomes.history import HEADER_HISTORY
 from recado.record import Record
 from recado.worker.epoch import Epoch
@@ -45,7 +46,7 @@ def record_of(message: Message, epoch: Epoch, attempt: int) -> Record:
     if isinstance(message, Returned):
         return _returned_record(message, epoch, attempt)
     kind, timestamp_ms = message.timestamp()
-    headers = message.headers()
+    headers = headers_of(message)
     return Record(
         message.value(),
         epoch.topic,
@@ -69,7 +70,7 @@ def _returned_record(message: Returned, epoch: Epoch, attempt: int) -> Record:
         history.offset,
         history.timestamp_ms,
         message.key(),
-        tuple(pair for pair in message.headers() or () if pair[0] != HEADER_HISTORY),
+        tuple(pair for pair in headers_of(message) if pair[0] != HEADER_HISTORY),
         history.attempts + attempt,
         epoch.group,
     )
