@@ -25,6 +25,9 @@ Payload = Callable[[Message, Epoch, int], Any]
 #: Shown by every complaint about an annotation.
 ALLOWED = "Record, bytes, str, dict, Any, a dataclass or a msgspec.Struct"
 
+#: What a decoder raises for a value's sake: also for one nested too deeply, or a number that no Decimal holds.
+_OF_THE_VALUE = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
+
 
 def payload_of(handler: Callable[..., Any], *, many: bool) -> Payload:
     """Read the annotation of the handler's one parameter. Raises HandlerError, which names the handler."""
@@ -148,7 +151,7 @@ def _value_reader(decode: Callable[[bytes], Any], optional: bool) -> Payload:
             raise Undecodable("the value is a tombstone (null); annotate the parameter `… | None` to take those")
         try:
             return decode(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except _OF_THE_VALUE as error:
             raise Undecodable(str(error)) from error
 
     return read
