@@ -707,3 +707,17 @@ def test_a_worker_without_handlers_says_so():
     with pytest.raises(SystemExit) as ended:
         Worker().run(settings=SETTINGS, consumer=lambda settings, group: MemoryKafka().consumer(group))
     assert ended.value.code == 2
+
+
+def test_a_value_that_is_nested_too_deeply_is_a_dead_letter_and_its_batch_goes_on():
+    kafka, worker, got = MemoryKafka({"orders": 1}), Worker(), []
+
+    @worker.handler("orders", batch=(3, 0.1))
+    def handle(values: list[dict]):
+        got.extend(values)
+
+    kafka.send("orders", '{"n": 1}', '{"a":' * 200_000, '{"n": 2}')
+    with member(worker, kafka):
+        wait_committed(kafka, 3)
+    assert got == [{"n": 1}, {"n": 2}]
+    assert [offset for _, offset in dead_letters(kafka)] == [1]

@@ -20,6 +20,7 @@ from recado.cli.status_line import StatusLine
 from recado.cli.table import show as show_table
 from recado.errors import RecadoError
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.kafka.peek import Peek
 from recado.letters.filter import Filter
 from recado.letters.listing import NEWEST, listing
@@ -165,7 +166,7 @@ def _lines(letter: Letter, message: Message) -> Iterator[str]:
             yield f"{name:>14}  {printable(text)}"
     for failure in letter.failures:
         yield f"{'attempt failed':>14}  {moment(failure.at_ms)}  {printable(failure.error)}"
-    for name, value in message.headers() or ():
+    for name, value in headers_of(message):
         if not name.startswith(("__dlq.", "__connect.", "kafka_dlt-", "recado-")):
             yield f"{'header':>14}  {printable(name)}: {'null' if value is None else shown(value)}"
     for name, content in (("key", message.key()), ("value", message.value())):

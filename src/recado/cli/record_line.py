@@ -12,6 +12,7 @@ from rich.cells import cell_len, set_cell_size
 
 from recado.cli.printable import printable, shown
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.letters.shown import field
 from recado.record import HEADER_ID
 
@@ -31,7 +32,7 @@ def as_line(*, verbose: bool, wide: bool) -> Callable[[Message], str]:
         columns = None if wide else shutil.get_terminal_size().columns
         text = _line(message, columns)
         if verbose:
-            text += "".join(f"\n    {printable(name)}: {_text(value)}" for name, value in message.headers() or [])
+            text += "".join(f"\n    {printable(name)}: {_text(value)}" for name, value in headers_of(message))
         return text
 
     return line
@@ -39,7 +40,7 @@ def as_line(*, verbose: bool, wide: bool) -> Callable[[Message], str]:
 
 def as_object(message: Message) -> str:
     """One JSON object: key and value as text, or under ``key_base64``/``value_base64`` where they are not UTF-8."""
-    headers = message.headers() or []
+    headers = headers_of(message)
     kind, timestamp_ms = message.timestamp()
     row = {
         "topic": message.topic(),

@@ -6,6 +6,7 @@ import msgspec
 
 from recado.errors import RecadoError
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.outcomes.dead_letter import HEADER_FAILURE
 from recado.outcomes.group_topics import retry_topic, source_of_letters
 from recado.outcomes.history import HEADER_HISTORY, History, header_of, history_of
@@ -34,7 +35,7 @@ def back(letter: Letter, message: Message, group: str, *, partitions: int, value
     content = message.value() if value is None else value
     if given is None:
         topic = retry_topic(group, home(letter, message, group))
-        headers = list(message.headers() or ())
+        headers = list(headers_of(message))
         return Outgoing(topic, content, letter.id, message.key(), headers, letter.partition % partitions)
     place = f"{letter.topic}/{letter.partition}/{letter.offset}"
     history = msgspec.structs.replace(
@@ -58,6 +59,6 @@ def _before_death(message: Message) -> list[tuple[str, bytes | None]]:
 
     All of them where another program wrote the letter: nothing tells which were there before.
     """
-    headers = list(message.headers() or ())
+    headers = list(headers_of(message))
     reason = max((index for index, (name, _) in enumerate(headers) if name == HEADER_FAILURE), default=len(headers))
     return [pair for pair in headers[:reason] if pair[0] not in (HEADER_ID, HEADER_HISTORY)]

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.outcomes.letter import letter_of
 from recado.outcomes.settled import What
 
@@ -21,7 +22,7 @@ def as_object(message: Message, settled: What | None = None) -> dict[str, Any]:
         "settled": settled,
         **field("key", message.key()),
         **field("value", message.value()),
-        "headers": [{"name": name, **field("value", value)} for name, value in message.headers() or ()],
+        "headers": [{"name": name, **field("value", value)} for name, value in headers_of(message)],
     }
 
 

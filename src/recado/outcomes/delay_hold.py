@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from recado.kafka.abstract import Committed, Message
+from recado.kafka.headers import headers_of
 from recado.outcomes.delay import BY_TOPIC, Ticket
 from recado.outcomes.resume import tracker_of
 from recado.record import TopicPartition
@@ -72,7 +73,7 @@ class Held(msgspec.Struct, gc=False):
     def of(cls, message: Message, stay: Stay, ticket: Ticket) -> Held:
         """Take what is needed from a consumed record."""
         # A header may be null, whatever Outgoing's type says of those that recado makes: it stays so.
-        key, headers = message.key(), message.headers() or []
+        key, headers = message.key(), headers_of(message)
         size = len(message) + len(key or b"") + sum(len(n) + len(v or b"") for n, v in headers)
         return cls(stay, message.offset(), ticket, key, message.value(), headers, size)
 

@@ -11,6 +11,7 @@ import structlog
 from recado.clock import wall_clock_ms
 from recado.errors import DeliveryUnknown, RecadoError
 from recado.kafka.abstract import Clients, Committed, Consumer, Message, Producer, Topics
+from recado.kafka.headers import headers_of
 from recado.outcomes.delay import GROUP, LEVELS, opened, wake_ms
 from recado.outcomes.delay_commits import DelayCommits
 from recado.outcomes.delay_flow import DelayFlow
@@ -189,7 +190,7 @@ class DelayLine:
     def _hold_all(self, stay: Stay, messages: Sequence[Message], now_ms: int) -> None:
         latest_ms, level = 0, stay.level
         for message in messages:
-            ticket = opened(message.headers())
+            ticket = opened(headers_of(message))
             if ticket is None:
                 self._pass_over(stay, message.offset())
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.outcomes.dead_letter import HEADER_FAILURE
 from recado.outcomes.letter import letter_of
 
@@ -35,7 +36,7 @@ def glance_of(message: Message) -> Glance:
     """The same as ``letter_of`` would tell."""
     failure = group = error = None
     families = 0
-    for name, value in message.headers() or ():
+    for name, value in headers_of(message):
         if name in _GROUPS:
             group, families = value, families + 1
         elif name in _MESSAGES:

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.outcomes.decide import describe
 
 __all__ = ["HEADER_HISTORY", "Failure", "History", "began", "failed", "failure_of", "header_of", "history_of", "parked"]
@@ -59,7 +60,7 @@ _encode = msgspec.json.Encoder().encode
 
 def history_of(message: Message) -> History | None:
     """Read a record's history; None where it has none, or none that is ours."""
-    for name, value in reversed(message.headers() or ()):
+    for name, value in reversed(headers_of(message)):
         if name == HEADER_HISTORY:
             try:
                 return _decode(value or b"")

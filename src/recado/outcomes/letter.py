@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.outcomes.dead_letter import HEADER_FAILURE
 from recado.outcomes.history import Failure, history_of
 from recado.record import HEADER_ID
@@ -48,7 +49,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 def letter_of(message: Message) -> Letter:
     """Read a dead letter; what its headers do not tell stays empty, and nothing in them is an error."""
-    headers = {name: value or b"" for name, value in message.headers() or ()}
+    headers = {name: value or b"" for name, value in headers_of(message)}
     told: dict[str, object] = {}
     for read in (_spring, _connect, _kafka):  # the later is the more telling, should there be several
         told |= {name: value for name, value in read(headers).items() if value not in ("", -1)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.outcomes.delay import Delayed, delay
 from recado.outcomes.group_topics import retry_topic
 from recado.outcomes.history import HEADER_HISTORY, History, header_of
@@ -36,9 +37,9 @@ def retry_copy(message: Message, history: History, partition: int, now_ms: int) 
 
 def id_of(message: Message, history: History) -> str:
     """A record's id: its header, or where it stood first."""
-    return id_in(message.headers()) or f"{history.topic}/{history.partition}/{history.offset}"
+    return id_in(headers_of(message)) or f"{history.topic}/{history.partition}/{history.offset}"
 
 
 def own_headers(message: Message) -> Sequence[tuple[str, bytes | None]]:
     """A record's headers without those that a copy gets anew."""
-    return [pair for pair in message.headers() or () if pair[0] not in (HEADER_ID, HEADER_HISTORY)]
+    return [pair for pair in headers_of(message) if pair[0] not in (HEADER_ID, HEADER_HISTORY)]

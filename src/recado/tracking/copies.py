@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pyroaring import BitMap64
 
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.kafka.scan import Range
 from recado.outcomes.delay import opened
 from recado.outcomes.group_topics import dead_letter_topic, retry_topic
@@ -50,7 +51,7 @@ def delayed(look: Look, group: str, topic: str, progress: Progress | None = None
     """What is on its way into the retry topic, also where somebody has deleted that: it comes back when it is there."""
     target = retry_topic(group, topic)
     for message in look.read(look.delayed(), progress):
-        ticket = opened(message.headers())
+        ticket = opened(headers_of(message))
         if ticket is not None and ticket.topic == target:
             yield from _copy(message, history_of(message), group, topic)
 

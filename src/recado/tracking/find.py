@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.kafka.scan import Range
 from recado.record import HEADER_ID, TopicPartition, id_in
 from recado.tracking.look import Look, Progress
@@ -31,7 +32,7 @@ def time_of(id_: str) -> int | None:
 
 def id_of(message: Message) -> str:
     """A record's id, or where it stands where it has none."""
-    return id_in(message.headers()) or f"{message.topic()}/{message.partition()}/{message.offset()}"
+    return id_in(headers_of(message)) or f"{message.topic()}/{message.partition()}/{message.offset()}"
 
 
 def find(look: Look, topic: str, id_: str, since_ms: int, progress: Progress | None = None) -> Message | None:
@@ -43,7 +44,7 @@ def find(look: Look, topic: str, id_: str, since_ms: int, progress: Progress | N
     wanted = id_.encode()
     for ranges in _ranges(look, look.partitions(topic), since_ms):
         for message in look.read(ranges, progress):
-            for name, value in message.headers() or ():
+            for name, value in headers_of(message):
                 if value == wanted and name == HEADER_ID:
                     return message
     return None

@@ -8,6 +8,7 @@ import msgspec
 
 from recado.clock import wall_clock_ms
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.kafka.scan import Range
 from recado.outcomes.delay import opened
 from recado.outcomes.group_topics import is_group_topic
@@ -79,7 +80,7 @@ def by_id(
     if message is not None:
         return _of(look, message, id_, groups, moment_ms)
     for waiting in look.read(look.delayed(), progress):
-        ticket = opened(waiting.headers())
+        ticket = opened(headers_of(waiting))
         if ticket is not None and ticket.topic == topic and id_of(waiting) == id_:
             return Whereabouts(id=id_, topic=topic, state="accepted", deliver_at=ticket.due_ms)
     may_be_gone = _may_be_gone(look, look.partitions(topic), moment_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.record import HEADER_ID
 from recado.worker.returned import Returned
 
@@ -28,7 +29,7 @@ def accepted_ms(message: Message, now_ms: int) -> int:
         stamped = message.history.timestamp_ms
     elif not kind:
         stamped = -1
-    headers = message.headers()
+    headers = headers_of(message)
     by_id = _time_in_id(headers) if headers else -1
     if not 0 < by_id <= now_ms:
         return stamped

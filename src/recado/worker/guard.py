@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.kafka.quiet import Seldom
 from recado.record import id_in
 from recado.telemetry.metrics import WORKER_RECORDS
@@ -143,4 +144,4 @@ def _claim_of(message: Message) -> Claim:
     """A record without an id of its own is known by its place and time: a topic made anew has other records there."""
     topic, partition, offset, timestamp_ms = origin_of(message)
     place = f"{partition}/{offset}"
-    return Claim(topic, id_in(message.headers()) or f"{place}@{timestamp_ms}", place)
+    return Claim(topic, id_in(headers_of(message)) or f"{place}@{timestamp_ms}", place)

@@ -10,6 +10,7 @@ from typing import Any
 
 from recado.errors import HandlerError
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.record import HEADER_ID, HEADER_TRACEPARENT, Outgoing, Record, Sent, as_bytes
 from recado.settings import is_topic_name
 from recado.worker.epoch import Epoch
@@ -63,7 +64,7 @@ def _outgoing(epoch: Epoch, source: Message, record: Record, number: int) -> Out
         raise HandlerError(f"it sends a record to {record.topic!r}, which is no topic name")
     if (record.topic, record.partition, record.offset) == origin_of(source)[:3]:
         raise HandlerError("it returned the record that it was given, which would come again and again")
-    given = dict(source.headers() or ())
+    given = dict(headers_of(source))
     own = dict(record.headers).get(HEADER_ID)
     if own is None or own == given.get(HEADER_ID):  # one that it has from its source is the source's
         own = _derived_id(epoch, source, number).encode()

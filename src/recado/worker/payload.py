@@ -11,6 +11,7 @@ import msgspec
 
 from recado.errors import HandlerError, Undecodable
 from recado.kafka.abstract import Message
+from recado.kafka.headers import headers_of
 from recado.outcomes.history import HEADER_HISTORY
 from recado.record import Record
 from recado.worker.epoch import Epoch
@@ -23,6 +24,9 @@ Payload = Callable[[Message, Epoch, int], Any]
 
 #: Shown by every complaint about an annotation.
 ALLOWED = "Record, bytes, str, dict, Any, a dataclass or a msgspec.Struct"
+
+#: What a decoder raises for a value's sake: also for one nested too deeply, or a number that no Decimal holds.
+_OF_THE_VALUE = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
 
 
 def payload_of(handler: Callable[..., Any], *, many: bool) -> Payload:
@@ -45,7 +49,7 @@ def record_of(message: Message, epoch: Epoch, attempt: int) -> Record:
     if isinstance(message, Returned):
         return _returned_record(message, epoch, attempt)
     kind, timestamp_ms = message.timestamp()
-    headers = message.headers()
+    headers = headers_of(message)
     return Record(
         message.value(),
         epoch.topic,
@@ -69,7 +73,7 @@ def _returned_record(message: Returned, epoch: Epoch, attempt: int) -> Record:
         history.offset,
         history.timestamp_ms,
         message.key(),
-        tuple(pair for pair in message.headers() or () if pair[0] != HEADER_HISTORY),
+        tuple(pair for pair in headers_of(message) if pair[0] != HEADER_HISTORY),
         history.attempts + attempt,
         epoch.group,
     )
@@ -147,7 +151,7 @@ def _value_reader(decode: Callable[[bytes], Any], optional: bool) -> Payload:
             raise Undecodable("the value is a tombstone (null); annotate the parameter `… | None` to take those")
         try:
             return decode(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except _OF_THE_VALUE as error:
             raise Undecodable(str(error)) from error
 
     return read

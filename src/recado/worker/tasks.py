@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import structlog
+
 from recado.errors import HandlerTimeout
+from recado.outcomes.decide import describe
 from recado.record import OUTBOX, Sent
 from recado.worker.handlers import Handler
 from recado.worker.outtray import Outtray
@@ -19,6 +24,8 @@ from recado.worker.run import Run
 from recado.worker.runner import decoded, dispatcher, end, leave
 
 __all__ = ["TaskRunner"]
+
+log = structlog.get_logger(__name__)
 
 #: Rest of a task between two looks whether Kafka has caught up with what handlers send, in seconds.
 WAIT_S = 0.01
@@ -72,7 +79,12 @@ class TaskRunner:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._tasks = [self._loop.create_task(self._serve_slot(slot)) for slot in range(len(self._slots))]
-        self._loop.run_until_complete(asyncio.gather(*self._tasks))
+        ended = asyncio.gather(*self._tasks)
+        while not ended.done():
+            try:
+                self._loop.run_until_complete(ended)
+            except BaseException as error:  # a handler stopped the loop, or what it has started raised SystemExit
+                log.warning("event loop was left, it is served again", handler=self.handler.name, error=describe(error))
         self._loop.close()
 
     def _wake(self) -> None:
@@ -89,7 +101,11 @@ class TaskRunner:
                 return None
             idle = self._loop.create_future()
             self._idle.append(idle)
-            await idle
+            try:
+                await idle
+            except asyncio.CancelledError:  # a handler has cancelled all tasks
+                if idle in self._idle:
+                    self._idle.remove(idle)
         return self._queue.popleft()
 
     async def _serve_slot(self, slot: int) -> None:
@@ -134,9 +150,8 @@ class TaskRunner:
                 attempt = 1
             else:
                 run.at = len(messages)
-        except GeneratorExit:
-            raise  # the interpreter ends and takes this coroutine away
         except BaseException as error:  # a cancellation too: the record is not done
+            _take(error)
             run.error = error
             sent.clear()
         run.attempt = attempt
@@ -149,18 +164,30 @@ class TaskRunner:
                 call = self.handler.call if self.handler.timeout_s is None else self._call_in_time
                 result = await call(arguments)
                 end(self._tray, run.epoch, messages, run.attempt, sent, result)
-                run.at += len(arguments)
+                run.at += len(messages)  # whatever the handler has made of its list
             run.error = undecodable
-        except GeneratorExit:
-            raise  # the interpreter ends and takes this coroutine away
         except BaseException as error:  # a cancellation too: none of the batch is done
+            _take(error)
             run.error = error
             sent.clear()
         await self._wait_for_kafka(run)
 
     async def _wait_for_kafka(self, run: Run) -> None:
         while self._tray.must_wait(run):
-            await asyncio.sleep(WAIT_S)
+            with suppress(asyncio.CancelledError):  # it was for the handler, which has returned
+                await asyncio.sleep(WAIT_S)
+
+
+def _take(error: BaseException) -> None:
+    """Take what a handler raised for its failure, and a cancellation of its task for over.
+
+    Raises it where the interpreter ends and takes the coroutine away.
+    """
+    if isinstance(error, GeneratorExit) and sys.is_finalizing():
+        raise error
+    task = asyncio.current_task()
+    while task is not None and task.uncancel():
+        pass
 
 
 def _stack_of(task: asyncio.Task[None]) -> list[str]:

@@ -108,7 +108,7 @@ class ThreadRunner:
                 messages = run.messages[run.at : run.at + len(arguments)]
                 result = call(arguments)
                 end(self._tray, run.epoch, messages, run.attempt, sent, result)
-                run.at += len(arguments)
+                run.at += len(messages)  # whatever the handler has made of its list
             run.error = undecodable
         except BaseException as error:  # whatever it is, none of the batch is done
             run.error = error
