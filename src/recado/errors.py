@@ -19,6 +19,7 @@ __all__ = [
     "TakenOver",
     "TortureBroken",
     "Undecodable",
+    "UnknownLetter",
     "UnknownRedrive",
     "UnknownTopic",
 ]
@@ -65,6 +66,12 @@ class RedriveRunning(RecadoError):
     """A redrive of the group runs in this program, and one at a time settles letters. Stop it, or wait for it."""
 
     code = "redrive-running"
+
+
+class UnknownLetter(RecadoError):
+    """No dead letter of the group is there, or it is settled already. ``recado dead-letters list`` lists them."""
+
+    code = "unknown-letter"
 
 
 class UnknownRedrive(RecadoError):

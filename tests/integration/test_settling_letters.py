@@ -205,3 +205,48 @@ def test_a_letter_that_does_not_tell_where_it_stood_comes_back_as_it_is(scene, t
         ran = letters(scene, "redrive", f"{letter_topic}/0/0")
         assert ran.code == 0, ran.err
         eventually(lambda: len(scene.journal("done")) == 1, why=lambda: program.log)
+
+
+def test_what_cannot_be_settled_is_named_and_leaves_no_trace(scene, group):  # noqa: F811
+    topic = f"dlq.{group}.{scene.topic}"
+    assert letters(scene, "discard", f"{topic}/0/1", "--reason", "seen", "--yes").code == 0
+    assert letters(scene, "redrive", f"{topic}/0/2", "--no-follow").code == 0
+    before = len(letters(scene, "redrives", "--json").out.splitlines())
+    for place, why in (
+        (f"{topic}/0/1", "is discarded already"),
+        (f"{topic}/0/2", "is redriven already"),
+        (f"{topic}/0/4711", "is no dead letter of group"),
+        (f"{topic}/7/0", "is no dead letter of group"),
+        (f"{scene.topic}/0/0", "is no dead letter of group"),
+        (f"none-{topic}/0/0", "is no dead letter of group"),
+    ):
+        for words in (["redrive"], ["discard", "--reason", "x", "--yes"]):
+            ran = letters(scene, *words, place, f"{topic}/0/3")
+            assert (ran.code, f"{place} {why}" in ran.err, "Nothing was done" in ran.err) == (1, True, True), ran.err
+    assert listed(scene)["total"] == 8
+    assert len(letters(scene, "redrives", "--json").out.splitlines()) == before
+    assert f"letters {topic}/0/2" in letters(scene, "redrives").out
+    assert "not followed" in letters(scene, "redrives").out
+    made_up = recado("dead-letters", "redrive", "--all", "--group", "made-up", "--bootstrap-servers", scene.bootstrap)
+    assert (made_up.code, "group made-up has no dead letters" in made_up.err) == (1, True)
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+    assert "recado.settled.made-up" not in Admin(settings).topic_partitions()
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["redrive", "--all", "--rate", "nan"], "--rate"),
+        (["redrive", "--all", "--rate", "inf"], "--rate"),
+        (["redrive", "--all", "--rate", "0"], "--rate"),
+        (["redrive", "--all", "dlq.g.t/0/1"], "--all"),
+        (["redrive", "dlq.g.t/0/99999999999999999999"], "TOPIC/PARTITION/OFFSET"),
+        (["show", "dlq.g.t/0/99999999999999999999"], "TOPIC/PARTITION/OFFSET"),
+        (["show", "dlq.g.t/9999999999/0"], "TOPIC/PARTITION/OFFSET"),
+        (["list", "--since", "1h", "--until", "2h"], "--since"),
+        (["discard", "--all", "--reason", " ", "--dry-run"], "--reason"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(words, what):
+    ran = recado("dead-letters", *words, "--bootstrap-servers", "127.0.0.1:1")
+    assert (ran.code, what in ran.err) == (2, True), ran.err

@@ -83,6 +83,8 @@ def test_where_a_record_is_at_every_moment_of_its_life(scene, topic, tmp_path, m
         eventually(lambda: state(ids["slow"]) == "in progress", why=lambda: program.log)
         eventually(lambda: state(ids["rejected"]) == "dead", why=lambda: program.log)
         eventually(lambda: state(ids["retried"]) == "retrying", why=lambda: program.log)
+        assert ask.where(ids["rejected"].upper())["state"] == "dead"
+        assert ask.plainly("where", ids["rejected"], "--topic", name, "--group", "").code == 2
         dead = ask.where(ids["rejected"])["groups"][0]
         assert (dead["group"], dead["dead_letter"]) == (group, f"dlq.{group}.{name}/0/0")
         assert dead["attempts"][0]["error"] == "Reject: no good"

@@ -36,6 +36,8 @@ def filter_of(given: Mapping[str, Any]) -> Filter:
     """The filter that a command was given. Raises UsageError."""
     now_s = time.time()
     since, until = (0 if given[name] is None else moment_ms(given[name], now_s) for name in ("since", "until"))
+    if until and since >= until:
+        raise click.UsageError("--since is not before --until, so no letter can be meant.")
     letters = list(given.get("letters", ()))
     for letter in letters:
         if place_of(letter) is None:

@@ -21,4 +21,7 @@ def exact_moment(at_ms: int | None) -> str:
 def _shown(at_ms: int | None, timespec: Literal["seconds", "milliseconds"]) -> str:
     if at_ms is None or at_ms <= 0:
         return ""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999
+        return f"{at_ms} ms"

@@ -88,7 +88,10 @@ def _time(message: Message, *, full: bool) -> str:
     kind, timestamp_ms = message.timestamp()
     if not kind:
         return "-"
-    moment = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    try:
+        moment = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999
+        return f"{timestamp_ms} ms"
     if full:
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     local = moment.astimezone()

@@ -40,6 +40,13 @@ def redrives(as_json: bool) -> int:
 
 
 def _row(job: Job) -> tuple[str, ...]:
-    asked = ", ".join(f"{name} {value}" for name, value in job.asked.items()) or "all"
-    counts = (f"{number:,}" for number in (job.redriven, job.succeeded, job.dead_again))
-    return moment(job.at), job.by, job.state, *counts, asked[:100], job.id
+    asked = ", ".join(f"{name} {_shown(name, value)}" for name, value in job.asked.items()) or "all"
+    known = job.succeeded or job.dead_again or not job.redriven
+    fates = (f"{job.succeeded:,}", f"{job.dead_again:,}") if known else ("not followed", "")
+    return moment(job.at), job.by, job.state, f"{job.redriven:,}", *fates, asked[:100], job.id
+
+
+def _shown(name: str, value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return moment(value) if name in ("since", "until") and isinstance(value, int) else str(value)

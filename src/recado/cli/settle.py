@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -23,10 +24,20 @@ from recado.tracking.look import Look
 
 __all__ = ["discard", "redrive"]
 
+#: Letters a second, the most more than anybody reaches.
+_RATE = click.FloatRange(min=0.01, max=1e9)
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Exit codes: some are dead again; work is left.
 DEAD_AGAIN, LEFT = 1, 3
+
+
+def _finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse what is no number (nan): no range does."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of letters.")
+    return value
 
 
 def _filtered(command: F) -> F:
@@ -46,7 +57,13 @@ def _filtered(command: F) -> F:
 @click.command()
 @_filtered
 @click.option("--value", type=click.File("rb"), help="For one letter: send the content of this file instead (- stdin).")
-@click.option("--rate", type=click.FloatRange(min=0.01), metavar="N", help="At most N letters a second.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0.01, max=MAX_RATE),
+    callback=_finite,
+    metavar="N",
+    help="At most N letters a second.",
+)
 @click.option("--canary", is_flag=True, help="First 1, then 10, then the rest; stop when some are dead again.")
 @click.option("--resume", is_flag=True, help="Go on with the redrive that was not finished, as it was asked for.")
 @click.option("--no-follow", is_flag=True, help="Do not wait for what becomes of them.")
@@ -83,7 +100,7 @@ def redrive(
             raise click.UsageError("--value is for one letter: name it as TOPIC/PARTITION/OFFSET.")
         if given["dry_run"]:
             return _count(settings, wanted)
-        desk = Desk(settings, settings.group)
+        desk = Desk(settings, settings.group, wanted)
         steps = CANARY if canary else ()
         # A value is not kept beside the job, so what sends another one is there as a whole or not at all.
         job = desk.begin(wanted, given["by"] or getpass.getuser(), canary=steps, rate=rate or 0, noted=value is None)
@@ -110,9 +127,11 @@ def discard(reason: str, yes: bool, **given: Any) -> int:
     """
     settings = settings_to_look()
     wanted = _filter(given)
+    if not reason.strip():
+        raise click.UsageError("--reason is empty: say why.")
     if given["dry_run"]:
         return _count(settings, wanted)
-    desk = Desk(settings, settings.group)
+    desk = Desk(settings, settings.group, wanted)
     ends, count = ends_of(desk.look, settings.group), 0
     if not yes:
         total = sum(1 for _ in found(desk.look, settings.group, wanted, ends))
@@ -159,7 +178,9 @@ def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
     click.echo(f"Redrove {count:,} letters to group {redrive.group}.", err=True)
     if ended == "looked away":
         if follow:
-            click.echo("Stopped looking; all have come back.", err=True)
+            click.echo(
+                "Stopped looking: all are in their retry topics, and may be done or dead by now.", err=True
+            )
         return LEFT if follow else 0
     if fate.done or fate.dead_again:
         click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
@@ -176,6 +197,8 @@ def _line(line: StatusLine, now: Standing) -> None:
 
 def _filter(given: dict[str, Any]) -> Filter:
     wanted = filter_of(given)
+    if wanted != Filter() and given["everything"]:
+        raise click.UsageError("--all means every letter: leave it out, or what else says which.")
     if wanted == Filter() and not given["everything"]:
         raise click.UsageError("Which letters? Name them, or a --kind, --topic, --key, --text, --since, or --all.")
     return wanted

@@ -49,6 +49,8 @@ def where(message: str, only: tuple[str, ...], since: str | None, follow: bool, 
       recado where order-4711 --topic orders --since 2h --json
     """
     settings = settings_to_look()
+    if any(not name.strip() for name in only):
+        raise click.UsageError("--group is empty: name a group, or leave it out for all.")
     groups = list(only) or None
     asked = _asked(settings, message, since, groups)
     last: Whereabouts | None = None

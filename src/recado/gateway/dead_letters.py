@@ -69,7 +69,6 @@ class DeadLetters:
         group, asked = self._group(query), redrive_asked(body)
         if asked.dry_run:
             return self._counted(group, asked.filter())
-        self._must_have_letters(group)
         report = self._running.start(
             group,
             asked.filter(),
@@ -86,10 +85,9 @@ class DeadLetters:
         group, asked = self._group(query), discard_asked(body)
         if asked.dry_run:
             return self._counted(group, asked.filter())
-        self._must_have_letters(group)
         deadline, count, complete = time.monotonic() + SEARCH_S, 0, True
         with self._running.alone:
-            desk = self._running.settle(group)
+            desk = self._running.settle(group, asked.filter())
             for batch in batches(found(desk.look, group, asked.filter(), ends_of(desk.look, group))):
                 if time.monotonic() > deadline:
                     complete = False
@@ -136,11 +134,6 @@ class DeadLetters:
         if not group:
             raise invalid("group", "it is empty.")
         return group
-
-    def _must_have_letters(self, group: str) -> None:
-        """Nothing is created in Kafka for a group that somebody has only made up."""
-        if not ends_of(Look(self._settings), group):
-            raise Problem(404, "unknown-letter", "No such dead letter", f"Group {group} has no dead letters.")
 
 
 def _of(report: Report) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from recado.errors import (
     SpoolFailed,
     SpoolFull,
     TakenOver,
+    UnknownLetter,
     UnknownRedrive,
     UnknownTopic,
 )
@@ -30,6 +31,7 @@ MEDIA_TYPE = "application/problem+json"
 #: One table: what an error means in HTTP. DeliveryFailed is 422: the broker looked at the record and refused it.
 _STATUS: dict[type[RecadoError], tuple[int, str]] = {
     UnknownTopic: (404, "No such topic"),
+    UnknownLetter: (404, "No such dead letter"),
     UnknownRedrive: (404, "No such redrive"),
     RedriveRunning: (409, "A redrive is under way"),
     TakenOver: (409, "Another program settles letters of this group"),

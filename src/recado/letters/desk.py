@@ -10,7 +10,7 @@ import msgspec
 from uuid_utils import uuid7
 
 from recado.clock import wall_clock_ms
-from recado.errors import UnknownTopic
+from recado.errors import UnknownLetter, UnknownTopic
 from recado.kafka.abstract import Message
 from recado.kafka.clients import ClusterClients
 from recado.kafka.exclusive import Exclusive
@@ -88,10 +88,13 @@ def ends_of(look: Look, group: str) -> dict[str, int]:
 class Desk:
     """Redrives and discards. Whoever sits down last goes on: the one before is told TakenOver. Not thread-safe."""
 
-    def __init__(self, settings: Settings, group: str) -> None:
+    def __init__(self, settings: Settings, group: str, wanted: Filter | None = None) -> None:
+        """``wanted`` is to be settled: raises UnknownLetter where there is no such thing, and leaves no trace."""
         self.settings = settings
         self.group = group
         self.look = Look(settings)
+        if wanted is not None:
+            _check(self.look, group, wanted)
         self._clients = ClusterClients(settings)
         topic = settled_topic(group)
         if topic not in self.look.counts:
@@ -193,11 +196,32 @@ class Desk:
         return self.look.counts[topic]
 
 
+def _check(look: Look, group: str, wanted: Filter) -> None:
+    named = wanted.places()
+    if named is None:
+        if not look.letter_partitions(group):
+            raise UnknownLetter(f"group {group} has no dead letters.")
+        return
+    there = {one.at for one in found(look, group, wanted, {})}
+    settled = look.settled(group)
+    missing = []
+    for where, offset in ((where, offset) for where, offsets in named.items() for offset in offsets):
+        if (where, offset) not in there:
+            how = settled.of(*where, offset)
+            why = f"is {how} already" if how else f"is no dead letter of group {group}, or not what the filter means"
+            missing.append(f"{where.topic}/{where.partition}/{offset} {why}")
+    if missing:
+        more = f", and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
+        raise UnknownLetter(f"{', '.join(missing[:NAMED])}{more}. Nothing was done.")
+
+
 def _ranges(look: Look, wanted: Filter, ends: dict[str, int]) -> dict[TopicPartition, Range]:
     named = wanted.places()
     if named is not None:
         return {
-            where: Range(offsets[0], offsets[-1] + 1) for where, offsets in named.items() if where.topic in look.counts
+            where: Range(offsets[0], offsets[-1] + 1)
+            for where, offsets in named.items()
+            if where in look.partitions(where.topic)
         }
     found: dict[TopicPartition, int] = {}
     for name, end in ends.items():

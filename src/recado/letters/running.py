@@ -67,7 +67,7 @@ class Running:
         """Start a redrive. Raises RedriveRunning where one of the group runs here, Backpressure, other RecadoErrors."""
         with self._settling:
             self._check(group)
-            desk = Desk(self._settings, group)
+            desk = Desk(self._settings, group, wanted)
             job = desk.begin(wanted, by, canary=canary, rate=rate, noted=value is None)
             return self._begin(desk, job, value, follow=follow)
 
@@ -117,10 +117,10 @@ class Running:
                 reports[ours.job.id] = ours
         return sorted(reports.values(), key=lambda report: report.job.at, reverse=True)
 
-    def settle(self, group: str) -> Desk:
-        """A desk for something else than a redrive: use it within ``alone``. Raises RedriveRunning."""
+    def settle(self, group: str, wanted: Filter) -> Desk:
+        """A desk for something else than a redrive: use it within ``alone``. Raises RedriveRunning, UnknownLetter."""
         self._check(group)
-        return Desk(self._settings, group)
+        return Desk(self._settings, group, wanted)
 
     @property
     def alone(self) -> threading.Lock:

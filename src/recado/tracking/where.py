@@ -83,6 +83,8 @@ def by_id(
         ticket = opened(headers_of(waiting))
         if ticket is not None and ticket.topic == topic and id_of(waiting) == id_:
             return Whereabouts(id=id_, topic=topic, state="accepted", deliver_at=ticket.due_ms)
+    if time_of(id_) is not None and id_ != id_.lower():  # a UUID that a person has copied in capitals
+        return by_id(look, topic, id_.lower(), since_ms=since_ms, groups=groups, progress=progress)
     may_be_gone = _may_be_gone(look, look.partitions(topic), moment_ms)
     return Whereabouts(id=id_, topic=topic, state="expired" if may_be_gone else "unknown")
 
