@@ -59,7 +59,7 @@ def _filtered(command: F) -> F:
 @click.option("--value", type=click.File("rb"), help="For one letter: send the content of this file instead (- stdin).")
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0.01, max=MAX_RATE),
+    type=_RATE,
     callback=_finite,
     metavar="N",
     help="At most N letters a second.",
@@ -178,9 +178,7 @@ def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
     click.echo(f"Redrove {count:,} letters to group {redrive.group}.", err=True)
     if ended == "looked away":
         if follow:
-            click.echo(
-                "Stopped looking: all are in their retry topics, and may be done or dead by now.", err=True
-            )
+            click.echo("Stopped looking: all are in their retry topics, and may be done or dead by now.", err=True)
         return LEFT if follow else 0
     if fate.done or fate.dead_again:
         click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
