@@ -116,12 +116,16 @@ def test_what_is_not_there_is_404_and_creates_nothing(scene, http):  # noqa: F81
         http.get("/dead-letters/redrives/none"),
         http.post("/dead-letters/redrive?group=made-up", json={"all": True}),
         http.post("/dead-letters/discard?group=made-up", json={"all": True, "reason": "x"}),
+        http.post("/dead-letters/redrive?group=made-up", json={"all": True, "dry_run": True}),
+        http.post("/dead-letters/redrive", json={"letters": [f"dlq.{scene.group}.t/0/0"]}),
+        http.post("/dead-letters/discard", json={"letters": [f"dlq.{scene.group}.t/0/0"], "reason": "x"}),
+        http.get("/dead-letters?topic=never-was"),
         http.post("/dead-letters/redrives/none/stop?group=made-up", json={}),
         http.post("/dead-letters/redrives/none/resume?group=made-up", json={}),
     ):
         assert answer.status_code == 404, answer.json
     topics = Admin(Settings(bootstrap_servers=scene.bootstrap)).topic_partitions()
-    assert not [name for name in topics if "made-up" in name]
+    assert not [name for name in topics if "made-up" in name or name == f"recado.settled.{scene.group}"]
     assert http.get("/dead-letters?group=made-up").json["total"] == 0
 
 

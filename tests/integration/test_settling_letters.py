@@ -181,11 +181,7 @@ def test_a_dead_letter_topic_that_is_made_anew_has_nothing_settled(scene, group)
 def test_ctrl_c_stops_a_redrive_between_two_batches_and_it_goes_on_elsewhere(scene, group):  # noqa: F811
     settings = Settings(bootstrap_servers=scene.bootstrap)
     Admin(settings).create_topic(retry_topic(group, scene.topic), partitions=1)
-    command = [sys.executable, "-m", "recado", "dead-letters", "redrive", "--all", "--rate", "2", "--no-follow"]
-    process = subprocess.Popen(
-        [*command, "--group", group, "--bootstrap-servers", scene.bootstrap],
-        cwd=scene.folder, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = redriving(scene, "--all", "--rate", "2", "--no-follow")
     eventually(lambda: len(read_all(scene.bootstrap, retry_topic(group, scene.topic))) >= 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
@@ -226,11 +222,69 @@ def test_what_cannot_be_settled_is_named_and_leaves_no_trace(scene, group):  # n
     assert listed(scene)["total"] == 8
     assert len(letters(scene, "redrives", "--json").out.splitlines()) == before
     assert f"letters {topic}/0/2" in letters(scene, "redrives").out
-    assert "not followed" in letters(scene, "redrives").out
+    assert letters(scene, "redrive", f"{topic}/0/1", "--dry-run").code == 1
+    ran = letters(scene, "redrive", f"{topic}/000/0003", "--dry-run")
+    assert (ran.code, ran.out.split()[0]) == (0, "1"), ran.err
+    scene.send(scene.topic, 1, keys=1)  # of no group: a record is no letter, wherever it lies
+    assert "is no dead letter" in letters(scene, "redrive", f"{scene.topic}/0/0").err
+    for words in (["list"], ["redrive"], ["redrive", "--dry-run"], ["discard", "--reason", "x", "--yes"]):
+        ran = letters(scene, *words, "--topic", "never-was")
+        assert (ran.code, "topic never-was does not exist" in ran.err) == (1, True), ran.err
     made_up = recado("dead-letters", "redrive", "--all", "--group", "made-up", "--bootstrap-servers", scene.bootstrap)
     assert (made_up.code, "group made-up has no dead letters" in made_up.err) == (1, True)
     settings = Settings(bootstrap_servers=scene.bootstrap)
     assert "recado.settled.made-up" not in Admin(settings).topic_partitions()
+
+
+def test_what_becomes_of_letters_is_counted_when_it_is_asked_for(scene, topic, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(scene.folder)
+    name = topic(partitions=1)
+    (scene.folder / "broken").touch()
+    scene.send(name, 3, keys=1)
+    with scene.worker(HANDLER, name) as program:
+        eventually(lambda: count(scene, name) == 3, why=lambda: program.log)
+    (scene.folder / "broken").unlink()
+    place = f"dlq.{scene.group}.{name}/0"
+    assert letters(scene, "redrive", f"{place}/0", f"{place}/1", "--no-follow").code == 0
+
+    def counts() -> list[list[int]]:
+        jobs = [json.loads(line) for line in letters(scene, "redrives", "--json").out.splitlines()]
+        return [[job["redriven"], job["succeeded"], job["dead_again"], job["waiting"]] for job in jobs]
+
+    assert counts() == [[2, 0, 0, 2]]
+    with scene.worker(HANDLER, name) as program:
+        eventually(lambda: counts() == [[2, 2, 0, 0]], why=lambda: program.log)
+    process = redriving(scene, "--all")  # nobody handles it now
+    eventually(lambda: len(counts()) == 2 and counts()[0] == [1, 0, 0, 1])
+    eventually(lambda: recado_state(scene) == "done")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, "0 done, 0 dead again so far; the group goes on with the other 1" in said) == (3, True)
+    assert counts() == [[1, 0, 0, 1], [2, 0, 0, None]]
+    assert "not followed" in letters(scene, "redrives").out
+
+
+def test_who_is_taken_over_hears_it_in_one_sentence(scene, group):  # noqa: F811
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+    Admin(settings).create_topic(retry_topic(group, scene.topic), partitions=1)
+    process = redriving(scene, "--all", "--rate", "2", "--no-follow")
+    eventually(lambda: len(read_all(scene.bootstrap, retry_topic(group, scene.topic))) >= 2)
+    Desk(settings, group)
+    _, said = process.communicate(timeout=20)
+    sentence = "recado: another program settles dead letters of this group now, so this one has stopped."
+    assert (process.returncode, said.splitlines()) == (1, [sentence])
+
+
+def redriving(scene, *words: str) -> subprocess.Popen[str]:  # noqa: F811
+    """A redrive in a process of its own; what it says is on stderr."""
+    command = [sys.executable, "-m", "recado", "dead-letters", "redrive", *words]
+    of = ["--group", scene.group, "--bootstrap-servers", scene.bootstrap]
+    return subprocess.Popen([*command, *of], cwd=scene.folder, stderr=subprocess.PIPE, text=True)
+
+
+def recado_state(scene) -> str:  # noqa: F811
+    """How the newest redrive is."""
+    return str(json.loads(letters(scene, "redrives", "--json").out.splitlines()[0])["state"])
 
 
 @pytest.mark.parametrize(

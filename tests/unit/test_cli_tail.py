@@ -52,6 +52,13 @@ def test_a_span_beyond_the_epoch_begins_there():
     assert moment_ms("999999d", NOW_S) == 0
 
 
+def test_a_span_that_is_too_large_is_called_so_by_the_name_of_its_option():
+    for text in ("9999999999d", "9" * 5_000 + "d"):
+        with pytest.raises(click.BadParameter, match="too large") as refused:
+            moment_ms(text, 0, "--until")
+        assert refused.value.param_hint == "--until"
+
+
 @pytest.mark.parametrize("text", ["", "10", "10x", "-5m", "yesterday", "2027-13-01", "10 m", "9999999999d"])
 def test_what_is_neither_is_refused_with_examples(text):
     with pytest.raises(click.BadParameter, match="10m"):

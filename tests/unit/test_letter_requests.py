@@ -34,6 +34,7 @@ def test_a_redrive_is_read():
     asked = redrive_asked(body(kind="X in y", since=5_000, until="2026-01-02T03:04:05Z", canary=True, rate=10))
     assert asked.filter() == Filter(kind="X in y", since=5_000, until=1_767_323_045_000)
     assert (asked.steps(), asked.rate, asked.new_value(), asked.follow) == ([1, 10], 10, None, True)
+    assert redrive_asked(body(letters=["dlq.g.orders/000/0017"])).filter() == Filter(letters=[ONE])
     assert redrive_asked(body(letters=[ONE], value="é")).new_value() == "é".encode()
     assert redrive_asked(body(letters=[ONE], value_base64="/w==")).new_value() == b"\xff"
     assert redrive_asked(body(all=True, canary=[5, 50])).steps() == [5, 50]
@@ -44,7 +45,10 @@ def test_a_redrive_is_read():
     ("fields", "field"),
     [({}, "letters"), ({"letters": []}, "letters"), ({"letters": ["nonsense"]}, "letters"),
      ({"letters": [ONE + "/x"]}, "letters"), ({"letters": [ONE] * 10_001}, "letters"), ({"knd": "x"}, "knd"),
-     ({"all": True, "rate": -1}, "rate"), ({"all": True, "canary": [0]}, "canary"),
+     ({"all": True, "rate": -1}, "rate"), ({"all": True, "rate": 1e300}, "rate"),
+     ({"all": True, "rate": 1e-300}, "rate"), ({"all": True, "letters": [ONE]}, "all"),
+     ({"all": True, "kind": "x"}, "all"), ({"since": 7, "until": 7}, "until"),
+     ({"all": True, "canary": [0]}, "canary"),
      ({"all": True, "canary": [1] * 11}, "canary"), ({"all": True, "value": "x"}, "value"),
      ({"letters": [ONE, ONE], "value": "x"}, "value"),
      ({"letters": [ONE], "value": "x", "value_base64": ""}, "value_base64"),
@@ -69,7 +73,16 @@ def test_a_list_is_read():
     assert (asked.group, asked.limit, asked.letters) == ("g", 7, 0)
     assert asked.wanted == Filter(key="a b", text="é", since=5)
     assert (list_asked("").limit, list_asked("").wanted) == (3_000, Filter())
-    for query in ("limit=0", "limit=100001", "letters=1001", "limit=x", "nothing=1", "since=x", "limit=1&limit=1"):
+    for query in (
+        "limit=0",
+        "limit=100001",
+        "letters=1001",
+        "limit=x",
+        "nothing=1",
+        "since=x",
+        "limit=1&limit=1",
+        "since=7&until=7",
+    ):
         with pytest.raises(Problem):
             list_asked(query)
 

@@ -35,6 +35,15 @@ def test_what_waits_on_the_gateways_disk_is_accepted(tmp_path):
     gateway_of(app).close(Deadline(0.1))
 
 
+@pytest.mark.parametrize("place", ["0/0", str(uuid7())])
+def test_a_group_without_a_name_is_refused_and_not_taken_for_all(place, tmp_path):
+    kafka = FakeKafka()
+    settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, spool=False)
+    http = create_app(settings, connect=lambda _: Link(kafka, kafka, lambda: kafka)).test_client()
+    answer = http.get(f"/messages/flask-topic/{place}?group=")
+    assert (answer.status_code, answer.json.get("field")) == (422, "group")
+
+
 class Slow:
     """A look that takes until the test lets it go on."""
 

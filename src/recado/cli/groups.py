@@ -18,7 +18,7 @@ from recado.kafka.admin import Admin
 from recado.kafka.groups import Group, GroupLag, Groups
 from recado.record import TopicPartition
 
-__all__ = ["groups"]
+__all__ = ["groups", "known_group"]
 
 #: The state that Kafka tells of a group that is not there.
 ABSENT = "dead"
@@ -48,7 +48,7 @@ def groups(group: str | None, as_json: bool, offsets: bool, limit: int) -> int:
     if offsets:
         if group is None:
             raise click.UsageError("--offsets needs a GROUP.")
-        return show_offsets(settings, _known(found, group), found, limit=limit, as_json=as_json)
+        return show_offsets(settings, known_group(found, group), found, limit=limit, as_json=as_json)
     return _list(found, as_json=as_json) if group is None else _show(found, group, as_json=as_json)
 
 
@@ -66,7 +66,7 @@ def _list(known: Groups, *, as_json: bool) -> int:
 
 
 def _show(known: Groups, name: str, *, as_json: bool) -> int:
-    group = _known(known, name)
+    group = known_group(known, name)
     lags = known.lags([group])[name]
     holders = {where: member for member in group.members for where in member.partitions}
     found = [_row(lag, holders) for lag in lags]
@@ -83,7 +83,8 @@ def _show(known: Groups, name: str, *, as_json: bool) -> int:
     return 0
 
 
-def _known(known: Groups, name: str) -> Group:
+def known_group(known: Groups, name: str) -> Group:
+    """A group by its name. Raises RecadoError, with the nearest one, where Kafka has none of that name."""
     group = known.describe([name])[name]
     if group.state == ABSENT and not known.lags([group])[name]:
         raise RecadoError(_no_such_group(name, known.names()))

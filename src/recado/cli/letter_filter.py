@@ -35,15 +35,11 @@ def filter_options(command: F) -> F:
 def filter_of(given: Mapping[str, Any]) -> Filter:
     """The filter that a command was given. Raises UsageError."""
     now_s = time.time()
-    since, until = (0 if given[name] is None else moment_ms(given[name], now_s) for name in ("since", "until"))
-    if until and since >= until:
-        raise click.UsageError("--since is not before --until, so no letter can be meant.")
-    letters = list(given.get("letters", ()))
-    for letter in letters:
-        if place_of(letter) is None:
-            raise click.UsageError(f"{letter!r} names no dead letter: it must be TOPIC/PARTITION/OFFSET.")
-    return Filter(
-        letters=letters,
+    since, until = (
+        0 if given[name] is None else moment_ms(given[name], now_s, "--" + name) for name in ("since", "until")
+    )
+    wanted = Filter(
+        letters=[_named(letter) for letter in given.get("letters", ())],
         topic=given["topic"],
         kind=given["kind"],
         key=given["key"],
@@ -51,3 +47,15 @@ def filter_of(given: Mapping[str, Any]) -> Filter:
         since=since,
         until=until,
     )
+    if wanted.is_over_before_it_begins:
+        raise click.UsageError("--since is not before --until, so no letter can be meant.")
+    return wanted
+
+
+def _named(letter: str) -> str:
+    """A letter's place as it is known by: without zeros in front. Raises UsageError."""
+    place = place_of(letter)
+    if place is None:
+        raise click.UsageError(f"{letter!r} names no dead letter: it must be TOPIC/PARTITION/OFFSET.")
+    (topic, partition), offset = place
+    return f"{topic}/{partition}/{offset}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from recado.cli.options import load_settings
 from recado.errors import ConfigurationError
 from recado.settings import TOPIC_RULE, Settings, is_topic_name
@@ -22,5 +24,7 @@ def settings_to_look() -> Settings:
     source = load_settings()
     settings = source.settings
     level = settings.log_level if "log_level" in source.origins else "critical"
+    if level == "critical":  # librdkafka calls a producer that another one replaces so, and the command says it better
+        logging.getLogger("librdkafka").setLevel(logging.CRITICAL + 1)
     logs.set_up(format=settings.log_format, level=level)
     return settings

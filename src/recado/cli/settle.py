@@ -16,16 +16,13 @@ from recado.cli.letter_filter import filter_of, filter_options
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.status_line import StatusLine
-from recado.letters.desk import Desk, batches, ends_of, found
+from recado.letters.desk import Desk, batches, check, ends_of, found
 from recado.letters.filter import Filter
-from recado.letters.redrive import CANARY, Redrive, Standing
+from recado.letters.redrive import CANARY, RATES, Redrive, Standing
 from recado.settings import Settings
 from recado.tracking.look import Look
 
 __all__ = ["discard", "redrive"]
-
-#: Letters a second, the most more than anybody reaches.
-_RATE = click.FloatRange(min=0.01, max=1e9)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,7 +56,7 @@ def _filtered(command: F) -> F:
 @click.option("--value", type=click.File("rb"), help="For one letter: send the content of this file instead (- stdin).")
 @click.option(
     "--rate",
-    type=_RATE,
+    type=click.FloatRange(*RATES),
     callback=_finite,
     metavar="N",
     help="At most N letters a second.",
@@ -178,7 +175,9 @@ def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
     click.echo(f"Redrove {count:,} letters to group {redrive.group}.", err=True)
     if ended == "looked away":
         if follow:
-            click.echo("Stopped looking: all are in their retry topics, and may be done or dead by now.", err=True)
+            so_far = f"{fate.done:,} done, {fate.dead_again:,} dead again so far"
+            click.echo(f"Stopped looking: {so_far}; the group goes on with the other {fate.waiting:,}.", err=True)
+            click.echo("What becomes of them: recado dead-letters redrives", err=True)
         return LEFT if follow else 0
     if fate.done or fate.dead_again:
         click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
@@ -204,6 +203,7 @@ def _filter(given: dict[str, Any]) -> Filter:
 
 def _count(settings: Settings, wanted: Filter) -> int:
     look = Look(settings)
+    check(look, settings.group, wanted)
     with StatusLine() as line:
         letters = found(
             look,

@@ -25,23 +25,30 @@ __all__ = ["moment_ms", "tail"]
 #: Longest wait for a record before the counter and Ctrl-C get their turn, in seconds.
 POLL_S = 0.2
 
-_AGO = re.compile(r"(\d{1,9})(s|m|h|d)\Z")
+_AGO = re.compile(r"(\d+)(s|m|h|d)\Z", re.ASCII)
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+#: The longest span, in digits of its number: far more than Kafka is old, and few enough to count with.
+SPAN_DIGITS = 9
 
 #: These say where to begin, so only one of them may be given.
 _BEGINNINGS = ("from_beginning", "last", "since")
 
 
-def moment_ms(text: str, now_s: float) -> int:
+def moment_ms(text: str, now_s: float, option: str = "--since") -> int:
     """Milliseconds since the epoch of ``10m`` (ago) or an ISO 8601 time, here and now where it names no offset."""
     if ago := _AGO.match(text):
+        if len(ago[1]) > SPAN_DIGITS:
+            raise click.BadParameter(
+                f"{text[:60]!r} is too large: a span such as 10m has {SPAN_DIGITS} digits at most.", param_hint=option
+            )
         return max(0, round((now_s - int(ago[1]) * _UNITS_S[ago[2]]) * 1000))
     try:
         return max(0, round(datetime.fromisoformat(text).astimezone().timestamp() * 1000))
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(
             f"{text!r} must be a span such as 30s, 10m, 2h, 1d, or a time such as 2026-01-31T08:00.",
-            param_hint="--since",
+            param_hint=option,
         ) from error
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import click
 import msgspec
 
+from recado.cli.groups import known_group
 from recado.cli.look import checked_topic, settings_to_look
 from recado.cli.moments import exact_moment
 from recado.cli.options import settings_options
@@ -18,6 +19,7 @@ from recado.cli.tail import moment_ms
 from recado.gateway.spool.folder import Folder
 from recado.gateway.spool.inventory import holds
 from recado.kafka.admin import Admin
+from recado.kafka.groups import Groups
 from recado.settings import Settings
 from recado.tracking.find import time_of
 from recado.tracking.look import Look, Progress
@@ -52,7 +54,10 @@ def where(message: str, only: tuple[str, ...], since: str | None, follow: bool, 
     if any(not name.strip() for name in only):
         raise click.UsageError("--group is empty: name a group, or leave it out for all.")
     groups = list(only) or None
-    asked = _asked(settings, message, since, groups)
+    admin = Admin(settings)
+    for name in only:
+        known_group(Groups(admin), name)
+    asked = _asked(settings, admin, message, since, groups)
     last: Whereabouts | None = None
     with StatusLine() as line:
         for found in _answers(asked, line, follow=follow):
@@ -64,9 +69,8 @@ def where(message: str, only: tuple[str, ...], since: str | None, follow: bool, 
 
 
 def _asked(
-    settings: Settings, message: str, since: str | None, groups: list[str] | None
+    settings: Settings, admin: Admin, message: str, since: str | None, groups: list[str] | None
 ) -> Callable[[Progress], Whereabouts]:
-    admin = Admin(settings)
     if (place := place_of(message)) is not None:
         checked_topic(place[0].topic)
         return lambda progress: at_offset(Look(settings, admin=admin), *place, groups=groups, progress=progress)
@@ -81,8 +85,10 @@ def _asked(
 
     def ask(progress: Progress) -> Whereabouts:
         found = by_id(Look(settings, admin=admin), topic, message, since_ms=since_ms, groups=groups, progress=progress)
-        if found.state in ("unknown", "expired") and holds(folder, topic, message):
-            return Whereabouts(id=message, topic=topic, state="accepted")
+        if found.state in ("unknown", "expired"):
+            for id_ in dict.fromkeys((message, found.id)):
+                if holds(folder, topic, id_):
+                    return Whereabouts(id=id_, topic=topic, state="accepted")
         return found
 
     return ask

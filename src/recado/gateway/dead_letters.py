@@ -15,7 +15,7 @@ from recado.gateway.parse import parse_query
 from recado.gateway.problem import Problem, invalid
 from recado.gateway.searching import Turns, in_time
 from recado.kafka.peek import Peek
-from recado.letters.desk import batches, ends_of, found
+from recado.letters.desk import batches, check, ends_of, found
 from recado.letters.filter import Filter
 from recado.letters.listing import listing
 from recado.letters.running import Report, Running
@@ -118,6 +118,7 @@ class DeadLetters:
     def _counted(self, group: str, wanted: Filter) -> Answer:
         with self._turns.one():
             look = Look(self._settings)
+            check(look, group, wanted)
             progress = in_time(SEARCH_S, "letters", "narrow it, or use `recado dead-letters redrive --dry-run`")
             letters = found(look, group, wanted, ends_of(look, group), progress)
             return _told({"group": group, "letters": sum(1 for _ in letters)})

@@ -13,7 +13,7 @@ from recado.gateway.parse import decoded, parse_query
 from recado.gateway.problem import invalid
 from recado.letters.filter import Filter
 from recado.letters.listing import NEWEST
-from recado.letters.redrive import CANARY
+from recado.letters.redrive import CANARY, RATES
 
 __all__ = [
     "LIST_PARAMETERS",
@@ -37,7 +37,7 @@ LIST_PARAMETERS = frozenset({"group", "topic", "kind", "key", "text", "since", "
 #: Letters that a request may name one by one.
 MOST_NAMED = 10_000
 
-_PLACE = re.compile(r"[a-zA-Z0-9._-]{1,249}/\d{1,9}/\d{1,18}", re.ASCII)
+_PLACE = re.compile(r"([a-zA-Z0-9._-]{1,249})/(\d{1,9})/(\d{1,18})", re.ASCII)
 
 
 class _Which(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -57,11 +57,8 @@ class _Which(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """The filter. Raises Problem."""
         if len(self.letters) > MOST_NAMED:
             raise invalid("letters", f"more than {MOST_NAMED} are named; use a filter, or several requests.")
-        for letter in self.letters:
-            if not _PLACE.fullmatch(letter):
-                raise invalid("letters", f"{letter[:60]!r} is no place such as dlq.GROUP.TOPIC/0/17.")
         wanted = Filter(
-            letters=self.letters,
+            letters=[_named(letter) for letter in self.letters],
             topic=self.topic,
             kind=self.kind,
             key=self.key,
@@ -71,7 +68,9 @@ class _Which(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         )
         if wanted == Filter() and not self.all:
             raise invalid("letters", 'which? Name them, or a filter, or say "all": true.')
-        return wanted
+        if wanted != Filter() and self.all:
+            raise invalid("all", "it means every letter: leave it out, or what else says which.")
+        return _checked_span(wanted)
 
 
 class RedriveAsked(_Which, forbid_unknown_fields=True, kw_only=True):
@@ -130,8 +129,9 @@ class ListAsked(msgspec.Struct, frozen=True):
 def redrive_asked(body: bytes) -> RedriveAsked:
     """Read a body. Raises Problem."""
     asked = decoded(_redrive.decode, body)
-    if asked.rate < 0:
-        raise invalid("rate", "it must be 0 (as fast as it goes) or more.")
+    least, most = RATES
+    if asked.rate and not least <= asked.rate <= most:
+        raise invalid("rate", f"it must be 0 (as fast as it goes), or {least:g} to {most:g} letters a second.")
     asked.filter(), asked.steps(), asked.new_value()
     return asked
 
@@ -162,7 +162,24 @@ def list_asked(query: str) -> ListAsked:
         until=moment_in("until", given["until"]) if "until" in given else 0,
     )
     limit = _count("limit", given.get("limit"), READ, MOST_READ)
-    return ListAsked(given.get("group"), wanted, limit, _count("letters", given.get("letters"), TOLD, MOST_TOLD))
+    return ListAsked(
+        given.get("group"), _checked_span(wanted), limit, _count("letters", given.get("letters"), TOLD, MOST_TOLD)
+    )
+
+
+def _named(letter: str) -> str:
+    """A letter's place as it is known by: without zeros in front."""
+    place = _PLACE.fullmatch(letter)
+    if place is None:
+        raise invalid("letters", f"{letter[:60]!r} is no place such as dlq.GROUP.TOPIC/0/17.")
+    topic, partition, offset = place.groups()
+    return f"{topic}/{int(partition)}/{int(offset)}"
+
+
+def _checked_span(wanted: Filter) -> Filter:
+    if wanted.is_over_before_it_begins:
+        raise invalid("until", "it is not after since, so no letter can be meant.")
+    return wanted
 
 
 def _count(name: str, text: str | None, otherwise: int, most: int) -> int:

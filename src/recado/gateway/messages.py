@@ -60,7 +60,7 @@ class Messages:
                 raise
             found = spooled
         if found.state in ("unknown", "expired"):
-            found = self._spooled(topic, id_) or found
+            found = self._spooled(topic, id_) or self._spooled(topic, found.id) or found
         return _told(found)
 
     def at_offset(self, topic: str, partition: int, offset: int, query: str) -> Answer:
@@ -96,11 +96,14 @@ class Messages:
 
 
 def _parsed(query: str) -> dict[str, str]:
-    return dict(parse_query(query, PARAMETERS)) if query else {}
+    given = dict(parse_query(query, PARAMETERS)) if query else {}
+    if not given.get("group", "all"):
+        raise invalid("group", "it is empty; leave it out for all.")
+    return given
 
 
 def _groups(given: dict[str, str]) -> list[str] | None:
-    return [given["group"]] if given.get("group") else None
+    return [given["group"]] if "group" in given else None
 
 
 def _told(found: Whereabouts) -> Answer:

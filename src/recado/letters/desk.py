@@ -17,7 +17,7 @@ from recado.kafka.exclusive import Exclusive
 from recado.kafka.scan import SPARING, Range
 from recado.letters.back import back, home
 from recado.letters.filter import Filter
-from recado.letters.origins import Origin, Origins
+from recado.letters.origins import Origin
 from recado.outcomes.group_topics import CONFIG as RETRY_CONFIG
 from recado.outcomes.group_topics import retry_topic, roomy, settled_topic
 from recado.outcomes.letter import Letter, letter_of
@@ -26,7 +26,7 @@ from recado.record import Outgoing, TopicPartition
 from recado.settings import Settings
 from recado.tracking.look import Look
 
-__all__ = ["Desk", "Found", "batches", "ends_of", "found"]
+__all__ = ["Desk", "Found", "batches", "check", "check_topic", "ends_of", "found"]
 
 #: Letters that one transaction settles, and their bytes: a stop waits for no more than one of them.
 BATCH = 500
@@ -58,7 +58,7 @@ def found(
 ) -> Iterator[Found]:
     """The letters that are meant and not settled, in offset order by partition, up to where ``ends`` says."""
     settled = look.settled(group)
-    for message in look.read(_ranges(look, wanted, ends), progress, pace=SPARING):
+    for message in look.read(_ranges(look, group, wanted, ends), progress, pace=SPARING):
         if settled.of(message.topic(), message.partition(), message.offset()) is None and wanted.means(message):
             letter = letter_of(message)
             if letter.group in ("", group):
@@ -85,6 +85,33 @@ def ends_of(look: Look, group: str) -> dict[str, int]:
     return {f"{where.topic}/{where.partition}": end for where, end in ends.items()}
 
 
+def check_topic(look: Look, group: str, topic: str) -> None:
+    """Raise UnknownTopic for a source topic that is not there, and of which no letters are either; all may be meant."""
+    if topic and topic not in look.counts and not look.letter_partitions(group, topic):
+        raise UnknownTopic(f"topic {topic} does not exist, and group {group} has no dead letters of it.")
+
+
+def check(look: Look, group: str, wanted: Filter) -> None:
+    """Raise UnknownLetter, UnknownTopic where what is asked for by its name is not there to be settled."""
+    check_topic(look, group, wanted.topic)
+    named = wanted.places()
+    if named is None:
+        if not look.letter_partitions(group):
+            raise UnknownLetter(f"group {group} has no dead letters.")
+        return
+    there = {one.at for one in found(look, group, wanted, {})}
+    settled = look.settled(group)
+    missing = []
+    for where, offset in ((where, offset) for where, offsets in named.items() for offset in offsets):
+        if (where, offset) not in there:
+            how = settled.of(*where, offset)
+            why = f"is {how} already" if how else f"is no dead letter of group {group}, or not what the filter means"
+            missing.append(f"{where.topic}/{where.partition}/{offset} {why}")
+    if missing:
+        more = f", and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
+        raise UnknownLetter(f"{', '.join(missing[:NAMED])}{more}. Nothing was done.")
+
+
 class Desk:
     """Redrives and discards. Whoever sits down last goes on: the one before is told TakenOver. Not thread-safe."""
 
@@ -94,7 +121,7 @@ class Desk:
         self.group = group
         self.look = Look(settings)
         if wanted is not None:
-            _check(self.look, group, wanted)
+            check(self.look, group, wanted)
         self._clients = ClusterClients(settings)
         topic = settled_topic(group)
         if topic not in self.look.counts:
@@ -153,17 +180,6 @@ class Desk:
         self._writer.write([self.settled.note(job), *self.settled.job_letters.forget(job.id)])
         return job
 
-    def origins(self, job: Job) -> Origins:
-        """Where the records stood first that a redrive has brought back so far, here or elsewhere."""
-        found = Origins()
-        for where, first, bits in self.settled.job_letters.of(job.id):
-            span = Range(first + bits.min(), first + bits.max() + 1)
-            for message in self.look.read({where: span}, pace=SPARING):
-                if message.offset() - first in bits:
-                    letter = letter_of(message)
-                    found.add(letter.source_topic, letter.source_partition, letter.source_offset)
-        return found
-
     def discard(self, batch: Sequence[Found], *, by: str, reason: str) -> None:
         """Give letters up for good."""
         names = [f"{where.topic}/{where.partition}/{offset}" for where, offset in (one.at for one in batch)]
@@ -196,33 +212,11 @@ class Desk:
         return self.look.counts[topic]
 
 
-def _check(look: Look, group: str, wanted: Filter) -> None:
-    named = wanted.places()
-    if named is None:
-        if not look.letter_partitions(group):
-            raise UnknownLetter(f"group {group} has no dead letters.")
-        return
-    there = {one.at for one in found(look, group, wanted, {})}
-    settled = look.settled(group)
-    missing = []
-    for where, offset in ((where, offset) for where, offsets in named.items() for offset in offsets):
-        if (where, offset) not in there:
-            how = settled.of(*where, offset)
-            why = f"is {how} already" if how else f"is no dead letter of group {group}, or not what the filter means"
-            missing.append(f"{where.topic}/{where.partition}/{offset} {why}")
-    if missing:
-        more = f", and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
-        raise UnknownLetter(f"{', '.join(missing[:NAMED])}{more}. Nothing was done.")
-
-
-def _ranges(look: Look, wanted: Filter, ends: dict[str, int]) -> dict[TopicPartition, Range]:
+def _ranges(look: Look, group: str, wanted: Filter, ends: dict[str, int]) -> dict[TopicPartition, Range]:
     named = wanted.places()
     if named is not None:
-        return {
-            where: Range(offsets[0], offsets[-1] + 1)
-            for where, offsets in named.items()
-            if where in look.partitions(where.topic)
-        }
+        there = set(look.letter_partitions(group))
+        return {where: Range(offsets[0], offsets[-1] + 1) for where, offsets in named.items() if where in there}
     found: dict[TopicPartition, int] = {}
     for name, end in ends.items():
         topic, _, partition = name.rpartition("/")

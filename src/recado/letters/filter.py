@@ -27,6 +27,11 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     since: int = 0
     until: int = 0
 
+    @property
+    def is_over_before_it_begins(self) -> bool:
+        """Whether its span holds no moment, so that it can mean none."""
+        return 0 < self.until <= self.since
+
     def means(self, message: Message) -> bool:
         """Whether a letter is meant. What is cheap to know is looked at first: a search reads many."""
         return self._means_place(message) and self._means_time(message) and self._means_content(message)

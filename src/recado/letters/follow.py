@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from recado.kafka.scan import Range
+from recado.kafka.scan import SPARING, Range
 from recado.letters.origins import Origins
 from recado.outcomes.group_topics import retry_topic
 from recado.outcomes.letter import letter_of
+from recado.outcomes.settled import Job
 from recado.tracking import copies
 from recado.tracking.look import Look
 
-__all__ = ["Fates", "fates"]
+__all__ = ["Fates", "brought_back", "fates"]
 
 
 class Fates(NamedTuple):
@@ -21,6 +22,21 @@ class Fates(NamedTuple):
     done: int
     dead_again: int
     waiting: int
+
+
+def brought_back(look: Look, group: str, job: Job) -> Origins:
+    """Where the records stood first that a redrive has brought back so far, here or elsewhere.
+
+    Empty where it has its end, or where another one has begun since: then nobody knows any more which they were.
+    """
+    found = Origins()
+    for where, first, bits in look.settled(group).job_letters.of(job.id):
+        span = Range(first + bits.min(), first + bits.max() + 1)
+        for message in look.read({where: span}, pace=SPARING):
+            if message.offset() - first in bits:
+                letter = letter_of(message)
+                found.add(letter.source_topic, letter.source_partition, letter.source_offset)
+    return found
 
 
 def fates(look: Look, group: str, redriven: Origins, ends: Mapping[str, int]) -> Fates:

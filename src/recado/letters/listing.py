@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from recado.kafka.scan import SPARING, Range
+from recado.letters.desk import check_topic
 from recado.letters.filter import Filter
 from recado.outcomes.glance import Glance, glance_of
 from recado.outcomes.letter_kinds import Kind, Kinds
@@ -50,8 +51,9 @@ def listing(
 ) -> Listing:
     """List the newest ``limit`` letters, or all where it is None; ``show`` is how many are told one by one.
 
-    Memory does not grow with the letters. Raises RecadoError.
+    Memory does not grow with the letters. Raises UnknownTopic and other RecadoErrors.
     """
+    check_topic(look, group, wanted.topic)
     spans = _spans(look, group, wanted.topic)
     settled = look.settled(group)
     begins: dict[str, dict[int, int]] = {}

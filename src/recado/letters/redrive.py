@@ -14,14 +14,17 @@ import msgspec
 from recado.errors import TakenOver
 from recado.letters.desk import Desk, Found, batches, found
 from recado.letters.filter import Filter
-from recado.letters.follow import Fates, fates
+from recado.letters.follow import Fates, brought_back, fates
 from recado.outcomes.settled import Job
 from recado.tracking.look import Look
 
-__all__ = ["CANARY", "Ended", "Redrive", "Standing"]
+__all__ = ["CANARY", "RATES", "Ended", "Redrive", "Standing"]
 
 #: The usual first steps: so many letters come back, and each time it is waited for what becomes of them.
 CANARY = (1, 10)
+
+#: The least and the most letters a second that may be asked for: a rest that a timer takes, and more than anyone needs.
+RATES = (0.01, 1e9)
 
 #: Rest between two looks at what became of letters, in seconds.
 LOOK_S = 1.0
@@ -57,7 +60,7 @@ class Redrive:
         self._value = value
         self._tell = tell
         #: All that the job brought back, also before it was resumed here.
-        self._redriven = desk.origins(job)
+        self._redriven = brought_back(desk.look, desk.group, job)
         #: So many were known to be dead again when it was resumed: only more are news.
         self._known_dead = job.dead_again
         #: How many this run brought back.
