@@ -23,6 +23,7 @@ __all__ = [
     "description",
     "environment_name",
     "from_process",
+    "is_group_name",
     "is_topic_name",
     "load",
 ]
@@ -268,19 +269,25 @@ def _problems(settings: Settings) -> list[tuple[bool, str, str]]:
         (not settings.host, "host", "an address such as 127.0.0.1"),
         (not settings.worker_host, "worker_host", "an address such as 127.0.0.1"),
         (not 0 < settings.wait_s <= 300, "wait_s", "above 0 and at most 300 seconds"),
-        (settings.spool_max_bytes < 1, "spool_max_bytes", "at least 1"),
+        (not 1 <= settings.spool_max_bytes <= MOST_BYTES, "spool_max_bytes", f"between 1 and {MOST_BYTES}"),
         (not 1 <= settings.max_record_bytes <= 1_000_000_000, "max_record_bytes", "between 1 and 1000000000"),
-        (settings.max_body_bytes < 1, "max_body_bytes", "at least 1"),
-        (settings.max_in_flight_bytes < 1, "max_in_flight_bytes", "at least 1"),
+        (not 1 <= settings.max_body_bytes <= MOST_BYTES, "max_body_bytes", f"between 1 and {MOST_BYTES}"),
+        (not 1 <= settings.max_in_flight_bytes <= MOST_BYTES, "max_in_flight_bytes", f"between 1 and {MOST_BYTES}"),
         (not 0 <= settings.drain_delay_s <= 3600, "drain_delay_s", "between 0 and 3600 seconds"),
         (not 0 < settings.drain_s <= 3600, "drain_s", "above 0 and at most 3600 seconds"),
         (settings.kafka_version not in ("4.3.1", "3.9.1"), "kafka_version", "4.3.1 or 3.9.1"),
         (settings.log_format not in ("auto", "human", "json"), "log_format", "auto, human or json"),
         (settings.log_level not in ("debug", "info", "warning", "error"), "log_level", "debug, info, warning or error"),
         (not is_topic_name(settings.topic), "topic", TOPIC_RULE),
-        (not settings.group, "group", "a name"),
+        (not is_group_name(settings.group), "group", GROUP_RULE),
     ]
 
+
+#: What files and C code can count.
+MOST_BYTES = 2**63 - 1
+
+#: Kafka takes more, but such a name can neither be typed nor read.
+GROUP_RULE = "a name of printable characters, not only spaces"
 
 #: Kafka's own rule (org.apache.kafka.common.internals.Topic).
 TOPIC_RULE = "1 to 249 of a-z A-Z 0-9 . _ - and neither . nor .."
@@ -293,6 +300,11 @@ _SERVER = re.compile(r"(?:[A-Za-z]+://)?(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(?:
 def is_topic_name(name: str) -> bool:
     """Tell whether Kafka allows a topic of this name."""
     return _TOPIC_NAME.match(name) is not None and name not in (".", "..")
+
+
+def is_group_name(name: str) -> bool:
+    """Tell whether a consumer group may have this name."""
+    return name.isprintable() and not name.isspace() and name != ""
 
 
 def _is_servers(text: str) -> bool:

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from structlog.testing import capture_logs
 
+from recado.errors import ConfigurationError
 from recado.kafka.abstract import Committed, Consumer, Message
 from recado.kafka.config import consumer_config
 from recado.kafka.consumer import KafkaConsumer
@@ -311,6 +312,21 @@ def test_patterns_find_topics_that_come_later(cluster, read):
     later = cluster.topic(1, f"{prefix}-later")
     cluster.send(later, b"b")
     until(lambda: reader.values() == [b"a", b"b"], reader)
+
+
+def test_a_pattern_means_what_it_means_in_python(cluster, read):
+    prefix = f"p{uuid.uuid4().hex[:8]}"
+    topic = cluster.topic(1, f"{prefix}.27")
+    reader = read(group(), rf"^{prefix}\.\d+$")
+    cluster.send(topic, b"a")
+    until(lambda: reader.values() == [b"a"], reader)
+
+
+def test_a_pattern_that_the_client_cannot_read_is_named(kafka):
+    consumer = Real(kafka.bootstrap_servers).consumer(group())
+    with pytest.raises(ConfigurationError, match=r"\^\(\?=or\)"):
+        Reader(consumer, ["^(?=or)"])
+    consumer.close()
 
 
 def test_a_pattern_that_nothing_matches_is_waited_for_and_no_topic_of_its_name_advised(kafka):

@@ -32,6 +32,9 @@ def environment(bootstrap: str = "127.0.0.1:1", topic: str = "orders", group: st
     ("target", "said"),
     [
         ("nowhere:worker", "no module 'nowhere'"),
+        ("", "'' names no module; it must be like shop.jobs:worker or jobs.py"),
+        (":worker", "':worker' names no module"),
+        ("jobs:", "'jobs:' names no Worker"),
         ("jobs:other", "'other' must be a Worker; the module has nothing of that name"),
         ("jobs.py:number", "'number' must be a Worker; the module has a int"),
         ("wrong.py", "handle: order is 'sideways'"),

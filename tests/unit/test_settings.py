@@ -18,7 +18,7 @@ CASES: dict[str, tuple[str, Any, list[str]]] = {
     "host": ("0.0.0.0", "0.0.0.0", [""]),
     "port": ("8080", 8080, ["", "x", "-1", "65536", "1.5", "true"]),
     "topic": ("orders.v1", "orders.v1", ["", ".", "..", "a b", "é", "x" * 250]),
-    "group": ("billing", "billing", [""]),
+    "group": ("billing", "billing", ["", "  ", "a\nb"]),
     "data_dir": ("/tmp/here", Path("/tmp/here"), [""]),
     "wait_s": ("0.5", 0.5, ["0", "-1", "301", "nan", "inf", "5s"]),
     "spool": ("off", False, ["maybe", ""]),

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from recado import Backoff, Record, Reject, Retry, Worker
-from recado.errors import HandlerError
+from recado.errors import ConfigurationError, HandlerError
 from recado.outcomes import Dead, Done, RetryAfter, Stopped
 from tests.twin import SETTINGS
 
@@ -113,6 +113,12 @@ def test_many_at_a_time():
         (list[Record], {"batch": (0, 1)}),
         (list[Record], {"batch": (10_001, 1)}),
         (list[Record], {"batch": (10, -1)}),
+        (list[Record], {"batch": (10, 8 * 86_400)}),
+        (list[Record], {"batch": (10, 10**400)}),
+        (list[Record], {"batch": (10, float("nan"))}),
+        (list[Record], {"batch": (10, True)}),
+        (list[Record], {"batch": (True, 1)}),
+        (list[Record], {"batch": (10**400, 1)}),
         (Record, {"concurrency": 0}),
         (Record, {"concurrency": 1.5}),
         (Record, {"concurrency": True}),
@@ -127,6 +133,26 @@ def test_a_declaration_that_cannot_work_is_refused_and_named(annotation, options
     handle.__annotations__["value"] = annotation
     with pytest.raises(HandlerError):
         make_worker().handler("orders", **options)(handle)
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, True, 1.0, "8", None, 10**400, 20_001])
+def test_a_concurrency_that_cannot_be_is_refused_and_named(concurrency):
+    async def handle(record: Record): ...
+
+    with pytest.raises(HandlerError, match="concurrency"):
+        make_worker().handler("orders", concurrency=concurrency)(handle)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [*(("group", wrong) for wrong in ["", "  ", "a\nb", "\t", 3, b"group", True, []]),
+     *(("dead_letter_headers", wrong) for wrong in ["", None, 3, [], {}]),
+     *(("engine", wrong) for wrong in ["", None, 3, []]),
+     *(("settings", wrong) for wrong in [{}, "x"])],
+)  # fmt: skip
+def test_a_worker_that_cannot_be_is_refused_and_its_argument_named(field, wrong):
+    with pytest.raises(ConfigurationError, match=rf"Worker\({field}="):
+        Worker(**{field: wrong})
 
 
 async def with_two(record: Record, other: int): ...
@@ -152,9 +178,12 @@ def test_what_is_no_handler_is_refused(function):
         make_worker().handler("orders")(function)
 
 
-@pytest.mark.parametrize("topics", [("a b",), ("orders", "orders"), (["x", "x"],), ("^(",), (3,), ("",)])
+@pytest.mark.parametrize(
+    "topics",
+    [("a b",), ("orders", "orders"), (["x", "x"],), ("^(",), (3,), (None,), ("",), ("  ",), ("a\nb",), ("a" * 250,)],
+)
 def test_wrong_topics_are_refused(topics):
-    with pytest.raises((HandlerError, TypeError)):
+    with pytest.raises(HandlerError):
         make_worker().handler(*topics)(lambda record: None)
 
 

@@ -15,7 +15,7 @@ from recado import Backoff, Record, Worker
 from recado.errors import Backpressure, DeliveryUnknown, HandlerError, RecadoError
 from recado.kafka.delivery import Delivery
 from recado.kafka.memory import MemoryKafka
-from recado.outcomes import Done, Stopped
+from recado.outcomes import Dead, Done, Stopped
 from recado.record import TopicPartition
 from tests.programs import eventually
 from tests.twin import GROUP, SETTINGS, Member, committed, member, wait_committed
@@ -290,3 +290,23 @@ def test_send_after_the_handler_has_returned_is_an_error():
     outcome = worker.test(Record(b"x", "orders", offset=1))
     assert isinstance(outcome, Stopped)
     assert "after its handler had returned" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"timestamp_ms": 2**63}, "timestamp_ms"),
+        ({"timestamp_ms": 10**400}, "timestamp_ms"),
+        ({"timestamp_ms": 1.5}, "timestamp_ms"),
+        ({"headers": (("\ud83d", b"x"),)}, "header"),
+        ({"headers": ((b"x", b"x"),)}, "header"),
+        ({"headers": (("x", "text"),)}, "header"),
+        ({"headers": (("x", 5),)}, "header"),
+    ],
+)
+def test_what_no_record_can_hold_fails_the_attempt_and_is_named(wrong, what):
+    worker = Worker(settings=SETTINGS)
+    worker.handler("orders", retry=None)(lambda record: Record(b"x", "out", **wrong))
+    outcome = worker.test(Record(b"x", topic="orders"))
+    assert isinstance(outcome, Dead)
+    assert what in outcome.reason

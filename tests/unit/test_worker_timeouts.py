@@ -174,7 +174,7 @@ def test_the_processes_end_with_their_connections(lane):
     eventually(lambda: not is_there(pid))
 
 
-@pytest.mark.parametrize("wrong", [0, -1, "1", True, float("inf"), float("nan")])
+@pytest.mark.parametrize("wrong", [0, -1, "1", True, float("inf"), float("nan"), 10**400, 8 * 86_400])
 def test_a_limit_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(HandlerError, match="timeout_s"):
         Worker().handler("orders", timeout_s=wrong)(lambda record: None)

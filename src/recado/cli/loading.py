@@ -19,8 +19,11 @@ def load_object(name: str, kind: type[T], default_attribute: str) -> T:
 
     Errors inside the user's module are raised as they are: their traceback is what helps.
     """
-    path, _, attribute = name.partition(":")
+    path, colon, attribute = name.partition(":")
     module_name = path.removesuffix(".py").strip("./").replace("/", ".")
+    if not module_name or (colon and not attribute):
+        what = "module" if not module_name else kind.__name__
+        raise ConfigurationError(f"{name!r} names no {what}; it must be like shop.jobs:{default_attribute} or jobs.py.")
     attribute = attribute or default_attribute
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

@@ -12,12 +12,13 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import TopicPartition as Position
 from confluent_kafka.admin import AdminClient
 
-from recado.errors import RecadoError
+from recado.errors import ConfigurationError, RecadoError
 from recado.kafka.abstract import Committed, Enlisted, Message, PartitionListener
 from recado.kafka.blind import Blindness
 from recado.kafka.failures import client_failure, is_unreachable
 from recado.kafka.group_offsets import GroupOffsets
 from recado.kafka.identity import TopicIds
+from recado.kafka.patterns import posix
 from recado.kafka.quiet import Seldom, quiet_logger
 from recado.record import TopicPartition
 
@@ -109,8 +110,14 @@ class KafkaConsumer:
 
     def subscribe(self, topics: Sequence[str], listener: PartitionListener) -> None:
         """Join the group for these topic names and patterns."""
-        self._listener, self._topics = listener, list(topics)
-        self._join()
+        self._listener = listener
+        self._topics = [posix(topic) if topic.startswith("^") else topic for topic in topics]
+        try:
+            self._join()
+        except KafkaException as error:
+            patterns = ", ".join(topic for topic in topics if topic.startswith("^")) or ", ".join(topics)
+            detail = f"Kafka's client cannot read {patterns}: it takes POSIX extended patterns, without (?…) and *?"
+            raise ConfigurationError(f"{detail} ({error.args[0].str()}).") from error
 
     def _join(self) -> None:
         self._client.subscribe(

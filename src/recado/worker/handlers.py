@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,12 @@ MOST_SHARE_S = 25.0
 
 #: More threads than this in one process only fight for the interpreter; use ``--processes`` or ``async def``.
 MAX_THREADS = 1024
+
+#: More tasks than this in one process wait for one another's memory; the worker holds no more records anyway.
+MAX_TASKS = 20_000
+
+#: Longest time limit and longest wait for a batch, in seconds: one week. Timers overflow beyond some weeks.
+LONGEST_S = 7 * 86_400.0
 
 #: A batch must fit the worker's budget of records in memory twice over (see ``flow.py``).
 MAX_BATCH = 10_000
@@ -61,7 +66,7 @@ class Handler:
 def declare(
     function: Callable[[Any], Any],
     *,
-    topics: Iterable[str],
+    topics: Iterable[str | Iterable[str]],
     concurrency: int,
     order: str,
     retry: Backoff | Mapping[type[BaseException], Backoff | None] | None,
@@ -80,6 +85,8 @@ def declare(
         raise HandlerError(f"{name}: concurrency is {concurrency!r}; it must be a whole number of 1 or more.")
     if not is_async and concurrency > MAX_THREADS:
         raise HandlerError(f"{name}: concurrency is {concurrency}; a `def` handler may have {MAX_THREADS} threads.")
+    if concurrency > MAX_TASKS:
+        raise HandlerError(f"{name}: concurrency is {concurrency}; an `async def` handler may have {MAX_TASKS} tasks.")
     if order not in ORDERS:
         raise HandlerError(f"{name}: order is {order!r}; it must be one of {', '.join(ORDERS)}.")
     policy = RetryPolicy.of(retry)
@@ -172,10 +179,10 @@ def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # not a test for being callable
 
 
-def _checked_topics(topics: Iterable[str], name: str) -> tuple[str, ...]:
+def _checked_topics(topics: Iterable[str | Iterable[str]], name: str) -> tuple[str, ...]:
     flat: list[str] = []
     for topic in topics:
-        flat.extend([topic] if isinstance(topic, str) else topic)
+        flat.extend(topic if isinstance(topic, Iterable) and not isinstance(topic, str) else [topic])
     for topic in flat:
         _check_topic(topic, name)
     if len(set(flat)) < len(flat):
@@ -199,9 +206,9 @@ def _check_topic(topic: Any, name: str) -> None:
 def _checked_batch(batch: Any, name: str) -> tuple[int, float] | None:
     if batch is None:
         return None
-    good = isinstance(batch, tuple) and len(batch) == 2 and _is_whole(batch[0]) and isinstance(batch[1], (int, float))
-    if not good or not 1 <= batch[0] <= MAX_BATCH or not 0 <= batch[1] < math.inf:
-        rule = f"(size, wait_s): 1 to {MAX_BATCH} records, and how many seconds to wait for them"
+    good = isinstance(batch, tuple) and len(batch) == 2 and _is_whole(batch[0]) and _is_number(batch[1])
+    if not good or not 1 <= batch[0] <= MAX_BATCH or not 0 <= batch[1] <= LONGEST_S:
+        rule = f"(size, wait_s): 1 to {MAX_BATCH} records, and how many seconds to wait for them, a week at most"
         raise HandlerError(f"{name}: batch is {batch!r}; it must be {rule}.")
     return batch[0], float(batch[1])
 
@@ -209,8 +216,8 @@ def _checked_batch(batch: Any, name: str) -> tuple[int, float] | None:
 def _checked_timeout(timeout_s: Any, name: str) -> float | None:
     if timeout_s is None:
         return None
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < math.inf:
-        raise HandlerError(f"{name}: timeout_s is {timeout_s!r}; it must be a number of seconds above 0.")
+    if not _is_number(timeout_s) or not 0 < timeout_s <= LONGEST_S:
+        raise HandlerError(f"{name}: timeout_s is {timeout_s!r}; it must be above 0 seconds and at most a week.")
     return float(timeout_s)
 
 
@@ -238,6 +245,10 @@ def _checked_flag(value: Any, name: str, field: str) -> bool:
     if not isinstance(value, bool):
         raise HandlerError(f"{name}: {field} is {value!r}; it must be True or False.")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_whole(value: Any) -> bool:

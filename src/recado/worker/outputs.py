@@ -11,6 +11,7 @@ from typing import Any
 from recado.errors import HandlerError
 from recado.kafka.abstract import Message
 from recado.kafka.headers import headers_of
+from recado.outcomes.backoff import shown
 from recado.record import HEADER_ID, HEADER_TRACEPARENT, Outgoing, Record, Sent, as_bytes
 from recado.settings import is_topic_name
 from recado.worker.epoch import Epoch
@@ -64,6 +65,7 @@ def _outgoing(epoch: Epoch, source: Message, record: Record, number: int) -> Out
         raise HandlerError(f"it sends a record to {record.topic!r}, which is no topic name")
     if (record.topic, record.partition, record.offset) == origin_of(source)[:3]:
         raise HandlerError("it returned the record that it was given, which would come again and again")
+    _check(record)
     given = dict(headers_of(source))
     own = dict(record.headers).get(HEADER_ID)
     if own is None or own == given.get(HEADER_ID):  # one that it has from its source is the source's
@@ -80,6 +82,18 @@ def _outgoing(epoch: Epoch, source: Message, record: Record, number: int) -> Out
         [(HEADER_ID, own), *headers],
         timestamp_ms=max(record.timestamp_ms, 0),
     )
+
+
+def _check(record: Record) -> None:
+    """Raise ValueError for what no record in Kafka can hold: the client would refuse it when nobody can answer."""
+    if not isinstance(record.timestamp_ms, int) or record.timestamp_ms >= 2**63:
+        raise ValueError(f"it sends a record with timestamp_ms={shown(record.timestamp_ms)}, which is no int64")
+    for name, value in record.headers:
+        is_text = isinstance(name, str) and name.encode("utf-8", "ignore").decode() == name
+        if not is_text or not (value is None or isinstance(value, bytes)):
+            raise ValueError(
+                f"it sends a record with the header {shown(name)}: {shown(value)}, which is no text: bytes"
+            )
 
 
 def _derived_id(epoch: Epoch, source: Message, number: int) -> str:

@@ -27,7 +27,7 @@ from recado.outcomes.breaker import Breaker
 from recado.outcomes.dead_letter import FAMILIES
 from recado.outcomes.outcome import Outcome
 from recado.record import Record
-from recado.settings import Settings, from_process
+from recado.settings import GROUP_RULE, Settings, from_process, is_group_name
 from recado.telemetry import logs
 from recado.worker.apart import CoordinatorApart
 from recado.worker.assembly import Engine, Parts, assemble, assemble_share, most_at_once
@@ -85,9 +85,14 @@ class Worker:
         if engine not in ENGINES:
             raise ConfigurationError(f"Worker(engine={engine!r}): it must be one of {', '.join(ENGINES)}.")
         self._engine = engine
-        if dead_letter_headers not in FAMILIES:
+        if not isinstance(dead_letter_headers, str) or dead_letter_headers not in FAMILIES:
             rule = f"it must be one of {', '.join(FAMILIES)}"
             raise ConfigurationError(f"Worker(dead_letter_headers={dead_letter_headers!r}): {rule}.")
+        if group is not None and not (isinstance(group, str) and is_group_name(group)):
+            rule = f"it must be {GROUP_RULE}, or None for the group of the settings"
+            raise ConfigurationError(f"Worker(group={group!r}): {rule}.")
+        if settings is not None and not isinstance(settings, Settings):
+            raise ConfigurationError(f"Worker(settings={settings!r}): it must be Settings, or None.")
         self._dead_letter_headers = dead_letter_headers
         self._group = group
         self._settings = settings
@@ -128,11 +133,10 @@ class Worker:
         """
 
         def register(function: Function) -> Function:
-            flat = (topic for given in topics for topic in ([given] if isinstance(given, str) else given))
             self.handlers.add(
                 declare(
                     function,
-                    topics=flat,
+                    topics=topics,
                     concurrency=concurrency,
                     order=order,
                     retry=retry,
