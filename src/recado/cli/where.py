@@ -16,6 +16,7 @@ from recado.cli.places import place_of
 from recado.cli.printable import printable
 from recado.cli.status_line import StatusLine
 from recado.cli.tail import moment_ms
+from recado.errors import KafkaUnreachable, RecadoError
 from recado.gateway.spool.folder import Folder
 from recado.gateway.spool.inventory import holds
 from recado.kafka.admin import Admin
@@ -56,7 +57,7 @@ def where(message: str, only: tuple[str, ...], since: str | None, follow: bool, 
     groups = list(only) or None
     admin = Admin(settings)
     for name in only:
-        known_group(Groups(admin), name)
+        _say_if_unknown(Groups(admin), name)
     asked = _asked(settings, admin, message, since, groups)
     last: Whereabouts | None = None
     with StatusLine() as line:
@@ -66,6 +67,16 @@ def where(message: str, only: tuple[str, ...], since: str | None, follow: bool, 
                 click.echo(msgspec.json.encode(found) if as_json else "\n".join(_lines(found)))
             last = found
     return 1 if last is None or last.state == "unknown" else 0
+
+
+def _say_if_unknown(known: Groups, name: str) -> None:
+    """Say that there is no such group: it may be one that has not begun yet, or a typing error."""
+    try:
+        known_group(known, name)
+    except KafkaUnreachable:
+        raise
+    except RecadoError as error:
+        click.echo(f"recado: {error}", err=True)
 
 
 def _asked(
