@@ -102,6 +102,26 @@ def test_a_loop_that_something_in_it_left_is_served_again():
     assert seen == [1] * 5
 
 
+def test_a_cancellation_that_nobody_has_seen_hits_no_other_record():
+    kafka, worker, seen = MemoryKafka({"orders": 1}), Worker(), []
+
+    @worker.handler("orders", retry=None)
+    async def handle(record: Record) -> None:
+        await asyncio.sleep(0)
+        seen.append(record.offset)
+        if record.offset == 0:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+    for _ in range(5):
+        kafka.send("orders", "x")
+    with member(worker, kafka) as running:
+        wait_committed(kafka, 5)
+        assert running.end() == 0
+    assert seen == [0, 1, 2, 3, 4]
+
+
 def leave(how: str) -> None:
     if how == "_exit":
         os._exit(0)

@@ -85,9 +85,10 @@ class DeadLetters:
         group, asked = self._group(query), discard_asked(body)
         if asked.dry_run:
             return self._counted(group, asked.filter())
-        deadline, count, complete = time.monotonic() + SEARCH_S, 0, True
+        count, complete = 0, True
         with self._running.alone:
             desk = self._running.settle(group, asked.filter())
+            deadline = time.monotonic() + SEARCH_S
             for batch in batches(found(desk.look, group, asked.filter(), ends_of(desk.look, group))):
                 if time.monotonic() > deadline:
                     complete = False

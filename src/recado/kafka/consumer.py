@@ -115,7 +115,9 @@ class KafkaConsumer:
         try:
             self._join()
         except KafkaException as error:
-            patterns = ", ".join(topic for topic in topics if topic.startswith("^")) or ", ".join(topics)
+            patterns = ", ".join(topic for topic in topics if topic.startswith("^"))
+            if not patterns or error.args[0].code() != KafkaError._INVALID_ARG:
+                raise client_failure(error, f"subscribing to {', '.join(topics)}") from error
             detail = f"Kafka's client cannot read {patterns}: it takes POSIX extended patterns, without (?…) and *?"
             raise ConfigurationError(f"{detail} ({error.args[0].str()}).") from error
 

@@ -2,40 +2,68 @@
 
 from __future__ import annotations
 
+import re
+
+from recado.errors import ConfigurationError
+
 __all__ = ["posix"]
 
 #: What Python's classes of characters are in a bracket. Topic names are ASCII and hold no space.
 _CLASSES = {"d": "0-9", "w": "A-Za-z0-9_", "s": " "}
 
+#: Python's ends of a text.
+_ENDS = {"A": "^", "Z": "$"}
+
+#: A bracket with what is in it, a protected character, a lazy quantifier (it finds the same names as a greedy one).
+_PARTS = re.compile(
+    r"\[(?P<not>\^?)(?P<inside>\]?(?:\\.|[^\]])*)\]|\\(?P<protected>.)|(?P<lazy>[*+?}])\?",
+    re.DOTALL,
+)
+
 
 def posix(pattern: str) -> str:
     r"""A pattern for librdkafka, which gives it to regcomp(3) as an extended one: ``\d`` would mean the letter d.
 
-    In a POSIX bracket a backslash is a character of its own, so what it protects there stands alone.
+    Raises ConfigurationError for what POSIX cannot say.
     """
-    found: list[str] = []
-    inside, at = False, 0
-    while at < len(pattern):
-        one, following = pattern[at], pattern[at + 1 : at + 2]
-        if one == "\\" and following:
-            if following.lower() in _CLASSES:
-                meant = _CLASSES[following.lower()]
-                found.append(meant if inside else f"[{'^' if following.isupper() else ''}{meant}]")
-            else:
-                found.append(following if inside else one + following)
-            at += 2
-            continue
-        if one == "[" and not inside:
-            inside = True
-            start = pattern[at + 1 : at + 2] == "^"
-            # A bracket that stands first in it is one of its characters.
-            first = at + 1 + start
-            if pattern[first : first + 1] == "]":
-                found.append(pattern[at : first + 1])
-                at = first + 1
-                continue
-        elif one == "]" and inside:
-            inside = False
-        found.append(one)
+
+    def said(part: re.Match[str]) -> str:
+        if part["lazy"]:
+            return part["lazy"]
+        if part["protected"]:
+            return _protected(part["protected"])
+        return f"[{part['not']}{_inside(part['inside'], pattern)}]"
+
+    return _PARTS.sub(said, pattern)
+
+
+def _protected(one: str) -> str:
+    if one.lower() in _CLASSES:
+        return f"[{'^' if one.isupper() else ''}{_CLASSES[one.lower()]}]"
+    return _ENDS.get(one, "\\" + one)
+
+
+def _inside(text: str, pattern: str) -> str:
+    """In a POSIX bracket a backslash is a character of its own; there a ``]`` stands first and a ``-`` last."""
+    first, last, found, at = "", "", [], 0
+    while at < len(text):
+        one = text[at]
         at += 1
-    return "".join(found)
+        if one == "]":
+            first = "]"
+        elif one != "\\":
+            found.append(one)
+        else:
+            one = text[at]
+            at += 1
+            if one in ("D", "W", "S"):
+                raise ConfigurationError(
+                    f"the pattern {pattern!r} has \\{one} in brackets, which Kafka's client cannot read."
+                )
+            if one == "]":
+                first = "]"
+            elif one == "-":
+                last = "-"
+            else:
+                found.append(_CLASSES.get(one, one))
+    return first + "".join(found) + last

@@ -14,6 +14,7 @@ from recado.errors import UnknownLetter, UnknownTopic
 from recado.kafka.abstract import Message
 from recado.kafka.clients import ClusterClients
 from recado.kafka.exclusive import Exclusive
+from recado.kafka.peek import Peek
 from recado.kafka.scan import SPARING, Range
 from recado.letters.back import back, home
 from recado.letters.filter import Filter
@@ -99,17 +100,23 @@ def check(look: Look, group: str, wanted: Filter) -> None:
         if not look.letter_partitions(group):
             raise UnknownLetter(f"group {group} has no dead letters.")
         return
-    there = {one.at for one in found(look, group, wanted, {})}
-    settled = look.settled(group)
-    missing = []
-    for where, offset in ((where, offset) for where, offsets in named.items() for offset in offsets):
-        if (where, offset) not in there:
-            how = settled.of(*where, offset)
-            why = f"is {how} already" if how else f"is no dead letter of group {group}, or not what the filter means"
-            missing.append(f"{where.topic}/{where.partition}/{offset} {why}")
-    if missing:
-        more = f", and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
-        raise UnknownLetter(f"{', '.join(missing[:NAMED])}{more}. Nothing was done.")
+    settled, known = look.settled(group), set(look.letter_partitions(group))
+    done, missing, left = [], [], False
+    with Peek(look.settings) as peek:
+        for where, offsets in named.items():
+            there = peek.at(where, offsets) if where in known else {}
+            for offset in offsets:
+                name, message = f"{where.topic}/{where.partition}/{offset}", there.get(offset)
+                if how := settled.of(*where, offset):
+                    done.append(f"{name} is {how} already")
+                elif message is None or not wanted.means(message) or letter_of(message).group not in ("", group):
+                    missing.append(f"{name} is no dead letter of group {group}, or not what the filter means")
+                else:
+                    left = True
+    if missing or not left:  # what is settled is passed over, so that the same may be asked for again
+        told = missing or done
+        more = f", and {len(told) - NAMED:,} more" if len(told) > NAMED else ""
+        raise UnknownLetter(f"{', '.join(told[:NAMED])}{more}. Nothing was done.")
 
 
 class Desk:

@@ -13,6 +13,7 @@ from recado.kafka.scan import Range
 from recado.outcomes.delay import opened
 from recado.outcomes.group_topics import is_group_topic
 from recado.outcomes.history import Failure
+from recado.outcomes.settled import What
 from recado.record import TopicPartition
 from recado.tracking import copies
 from recado.tracking.copies import Copy
@@ -150,7 +151,11 @@ def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: 
         place = f"{letter.at.topic}/{letter.at.partition}/{letter.offset}"
         state = letter.settled or "dead"
         return GroupState(group=group, state=state, attempts=_told(letter.failures), dead_letter=place)
-    lost = copies.deleted_letters(look, group, where.topic, where.partition, but=["redriven"])
+    since_ms = min(since_ms, wall_clock_ms())
+    newest_discard_ms = max((note.at for note in look.settled(group).discards.values()), default=0)
+    # What was discarded may be this one only where it was there by then.
+    settled: list[What] = ["redriven"] if since_ms <= newest_discard_ms else ["redriven", "discarded"]
+    lost = copies.deleted_letters(look, group, where.topic, where.partition, but=settled)
     return GroupState(group=group, state="expired" if _may_be_gone(look, lost, since_ms) else "done")
 
 

@@ -106,6 +106,7 @@ class TaskRunner:
             except asyncio.CancelledError:  # a handler has cancelled all tasks
                 if idle in self._idle:
                     self._idle.remove(idle)
+                await _take_cancellations()
         return self._queue.popleft()
 
     async def _serve_slot(self, slot: int) -> None:
@@ -144,6 +145,7 @@ class TaskRunner:
                 if run.halt:
                     break
                 result = await call(payload(messages[at], epoch, attempt))
+                await _take_cancellations()
                 if result is not None or sent or epoch.guard is not None:
                     end(self._tray, epoch, [messages[at]], attempt, sent, result)
                     await self._wait_for_kafka(run)
@@ -151,7 +153,9 @@ class TaskRunner:
             else:
                 run.at = len(messages)
         except BaseException as error:  # a cancellation too: the record is not done
-            _take(error)
+            if isinstance(error, GeneratorExit) and sys.is_finalizing():
+                raise  # the interpreter ends and takes this coroutine away
+            await _take_cancellations()
             run.error = error
             sent.clear()
         run.attempt = attempt
@@ -163,11 +167,14 @@ class TaskRunner:
                 messages = run.messages[run.at : run.at + len(arguments)]
                 call = self.handler.call if self.handler.timeout_s is None else self._call_in_time
                 result = await call(arguments)
+                await _take_cancellations()
                 end(self._tray, run.epoch, messages, run.attempt, sent, result)
                 run.at += len(messages)  # whatever the handler has made of its list
             run.error = undecodable
         except BaseException as error:  # a cancellation too: none of the batch is done
-            _take(error)
+            if isinstance(error, GeneratorExit) and sys.is_finalizing():
+                raise  # the interpreter ends and takes this coroutine away
+            await _take_cancellations()
             run.error = error
             sent.clear()
         await self._wait_for_kafka(run)
@@ -178,15 +185,14 @@ class TaskRunner:
                 await asyncio.sleep(WAIT_S)
 
 
-def _take(error: BaseException) -> None:
-    """Take what a handler raised for its failure, and a cancellation of its task for over.
-
-    Raises it where the interpreter ends and takes the coroutine away.
-    """
-    if isinstance(error, GeneratorExit) and sys.is_finalizing():
-        raise error
+async def _take_cancellations() -> None:
+    """Let a cancellation of this task, which was for a handler that has returned, hit no other record."""
     task = asyncio.current_task()
-    while task is not None and task.uncancel():
+    if task is None or not task.cancelling():
+        return
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    while task.uncancel():
         pass
 
 
