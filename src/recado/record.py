@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ __all__ = [
     "Sent",
     "TopicPartition",
     "id_in",
+    "name_of",
+    "place_of",
 ]
 
 #: Header that carries a record's id through every topic; a UUIDv7 unless the sender chose one.
@@ -43,6 +46,24 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
+
+
+#: So many digits as no partition (int32) and no offset (int64) needs more of.
+_PLACE = re.compile(r"([^/]+)/(\d{1,9})/(\d{1,18})", re.ASCII)
+
+
+def place_of(text: str) -> tuple[TopicPartition, int] | None:
+    """The partition and the offset that TOPIC/PARTITION/OFFSET names; None where the text is no place."""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        return None
+    topic, partition, offset = found.groups()
+    return TopicPartition(topic, int(partition)), int(offset)
+
+
+def name_of(where: TopicPartition, offset: int) -> str:
+    """A place as TOPIC/PARTITION/OFFSET, without zeros in front."""
+    return f"{where.topic}/{where.partition}/{offset}"
 
 
 def id_in(headers: Sequence[tuple[str, bytes | None]] | None) -> str:

@@ -13,7 +13,7 @@ from recado.letters import Desk, Filter, Redrive, listing
 from recado.outcomes.group_topics import retry_topic
 from recado.settings import Settings
 from recado.tracking.look import Look
-from tests.integration.test_settling_letters import HANDLER, as_kafka, count, group, letters  # noqa: F401 - fixtures
+from tests.integration.test_settling_letters import all_dying, as_kafka, count, group, letters  # noqa: F401 - fixtures
 from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
 from tests.programs import eventually, read_all
 
@@ -37,10 +37,7 @@ def ended(http, started) -> dict:
 def test_letters_are_listed_shown_redriven_and_discarded(scene, http, topic, monkeypatch):  # noqa: F811
     monkeypatch.chdir(scene.folder)
     name = topic(partitions=2)
-    (scene.folder / "broken").touch()
-    scene.send(name, 20, keys=3)
-    with scene.worker(HANDLER, name) as program:
-        eventually(lambda: count(scene, name) == 20, why=lambda: program.log)
+    with all_dying(scene, name, 20, keys=3):
         listed = http.get("/dead-letters?letters=3").json
         assert (listed["total"], listed["read"], listed["matched"], len(listed["letters"])) == (20, 20, 20, 3)
         place = listed["letters"][0]["letter"]

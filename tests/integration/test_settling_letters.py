@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import KafkaException
@@ -63,6 +64,16 @@ def letters(scene, *words: str):  # noqa: F811
     return recado("dead-letters", *words, "--group", scene.group, "--bootstrap-servers", scene.bootstrap)
 
 
+@contextmanager
+def all_dying(scene, topic: str, records: int, *, keys: int):  # noqa: F811
+    """A worker, while each of so many records has become a dead letter."""
+    (scene.folder / "broken").touch()
+    scene.send(topic, records, keys=keys)
+    with scene.worker(HANDLER, topic) as program:
+        eventually(lambda: count(scene, topic) == records, why=lambda: program.log)
+        yield
+
+
 def listed(scene) -> dict:  # noqa: F811
     return json.loads(letters(scene, "list", "--json").out)
 
@@ -70,10 +81,7 @@ def listed(scene) -> dict:  # noqa: F811
 def test_what_is_redriven_comes_back_once_in_order_and_is_followed_to_its_end(scene, topic, monkeypatch):  # noqa: F811
     monkeypatch.chdir(scene.folder)
     name = topic(partitions=2)
-    (scene.folder / "broken").touch()
-    scene.send(name, 20, keys=3)
-    with scene.worker(HANDLER, name) as program:
-        eventually(lambda: count(scene, name) == 20, why=lambda: program.log)
+    with all_dying(scene, name, 20, keys=3):
         assert listed(scene)["total"] == 20
         assert letters(scene, "redrive", "--all", "--dry-run").out.strip() == (
             f"20 letters of group {scene.group} are meant."
@@ -103,10 +111,7 @@ def test_what_is_redriven_comes_back_once_in_order_and_is_followed_to_its_end(sc
 def test_a_letter_with_another_value_keeps_its_id_and_the_original_stays(scene, topic, monkeypatch):  # noqa: F811
     monkeypatch.chdir(scene.folder)
     name = topic(partitions=1)
-    (scene.folder / "broken").touch()
-    scene.send(name, 1, keys=1)
-    with scene.worker(HANDLER, name) as program:
-        eventually(lambda: count(scene, name) == 1, why=lambda: program.log)
+    with all_dying(scene, name, 1, keys=1):
         (scene.folder / "better").write_bytes(b"fine")
         ran = letters(scene, "redrive", f"dlq.{scene.group}.{name}/0/0", "--value", "better")
         assert ran.code == 0, ran.err
@@ -241,10 +246,8 @@ def test_what_cannot_be_settled_is_named_and_leaves_no_trace(scene, group):  # n
 def test_what_becomes_of_letters_is_counted_when_it_is_asked_for(scene, topic, monkeypatch):  # noqa: F811
     monkeypatch.chdir(scene.folder)
     name = topic(partitions=1)
-    (scene.folder / "broken").touch()
-    scene.send(name, 3, keys=1)
-    with scene.worker(HANDLER, name) as program:
-        eventually(lambda: count(scene, name) == 3, why=lambda: program.log)
+    with all_dying(scene, name, 3, keys=1):
+        pass
     (scene.folder / "broken").unlink()
     place = f"dlq.{scene.group}.{name}/0"
     assert letters(scene, "redrive", f"{place}/0", f"{place}/1", "--no-follow").code == 0

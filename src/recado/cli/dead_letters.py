@@ -12,7 +12,6 @@ from recado.cli.letter_filter import filter_of, filter_options
 from recado.cli.look import settings_to_look
 from recado.cli.moments import moment
 from recado.cli.options import settings_options
-from recado.cli.places import place_of
 from recado.cli.printable import printable, shown
 from recado.cli.redrives import redrives
 from recado.cli.settle import discard, redrive
@@ -28,6 +27,7 @@ from recado.letters.shown import as_object
 from recado.outcomes.group_topics import DEAD_LETTER
 from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.letter_kinds import Kind
+from recado.record import place_of
 from recado.tracking.look import Look
 
 __all__ = ["dead_letters"]

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from recado.cli.places import place_of
 from recado.cli.tail import moment_ms
 from recado.letters.filter import Filter
+from recado.record import name_of, place_of
 
 __all__ = ["filter_of", "filter_options"]
 
@@ -57,5 +57,4 @@ def _named(letter: str) -> str:
     place = place_of(letter)
     if place is None:
         raise click.UsageError(f"{letter!r} names no dead letter: it must be TOPIC/PARTITION/OFFSET.")
-    (topic, partition), offset = place
-    return f"{topic}/{partition}/{offset}"
+    return name_of(*place)

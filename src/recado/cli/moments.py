@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Literal
+
+from recado.clock import date_of
 
 __all__ = ["exact_moment", "moment"]
 
@@ -21,7 +22,5 @@ def exact_moment(at_ms: int | None) -> str:
 def _shown(at_ms: int | None, timespec: Literal["seconds", "milliseconds"]) -> str:
     if at_ms is None or at_ms <= 0:
         return ""
-    try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):  # beyond the year 9999
-        return f"{at_ms} ms"
+    at = date_of(at_ms)
+    return f"{at_ms} ms" if at is None else at.isoformat(timespec=timespec).replace("+00:00", "Z")

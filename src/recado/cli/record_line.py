@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 import msgspec
 from rich.cells import cell_len, set_cell_size
 
 from recado.cli.printable import printable, shown
+from recado.clock import date_of
 from recado.kafka.abstract import Message
 from recado.kafka.headers import headers_of
 from recado.letters.shown import field
@@ -88,9 +89,8 @@ def _time(message: Message, *, full: bool) -> str:
     kind, timestamp_ms = message.timestamp()
     if not kind:
         return "-"
-    try:
-        moment = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):  # beyond the year 9999
+    moment = date_of(timestamp_ms)
+    if moment is None:
         return f"{timestamp_ms} ms"
     if full:
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

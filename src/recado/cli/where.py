@@ -12,7 +12,6 @@ from recado.cli.groups import known_group
 from recado.cli.look import checked_topic, settings_to_look
 from recado.cli.moments import exact_moment
 from recado.cli.options import settings_options
-from recado.cli.places import place_of
 from recado.cli.printable import printable
 from recado.cli.status_line import StatusLine
 from recado.cli.tail import moment_ms
@@ -21,6 +20,7 @@ from recado.gateway.spool.folder import Folder
 from recado.gateway.spool.inventory import holds
 from recado.kafka.admin import Admin
 from recado.kafka.groups import Groups
+from recado.record import place_of
 from recado.settings import Settings
 from recado.tracking.find import time_of
 from recado.tracking.look import Look, Progress

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from recado.errors import ConfigurationError
+from recado.errors import ConfigurationError, UnknownLetter
 from recado.gateway.answer import Answer
 from recado.gateway.letter_requests import discard_asked, list_asked, redrive_asked, resume_asked
 from recado.gateway.parse import parse_query
-from recado.gateway.problem import Problem, invalid
+from recado.gateway.problem import invalid
 from recado.gateway.searching import Turns, in_time
 from recado.kafka.peek import Peek
 from recado.letters.desk import batches, check, ends_of, found
@@ -60,18 +60,18 @@ class DeadLetters:
                 with Peek(self._settings) as peek:
                     message = peek.at(where, [offset]).get(offset)
             if message is None:
-                detail = f"Group {group} has no dead letter at {topic}/{partition}/{offset}."
-                raise Problem(404, "unknown-letter", "No such dead letter", detail)
+                raise UnknownLetter(f"Group {group} has no dead letter at {topic}/{partition}/{offset}.")
             return _told(as_object(message, look.settled(group).of(topic, partition, offset)))
 
     def redrive(self, query: str, body: bytes, client: str) -> Answer:
         """Start a redrive, or only count what it would bring back."""
         group, asked = self._group(query), redrive_asked(body)
+        wanted = asked.filter()
         if asked.dry_run:
-            return self._counted(group, asked.filter())
+            return self._counted(group, wanted)
         report = self._running.start(
             group,
-            asked.filter(),
+            wanted,
             by=asked.by or client,
             canary=asked.steps(),
             rate=asked.rate,
@@ -83,13 +83,14 @@ class DeadLetters:
     def discard(self, query: str, body: bytes, client: str) -> Answer:
         """Give letters up: as many as there is time for; the answer says whether these were all."""
         group, asked = self._group(query), discard_asked(body)
+        wanted = asked.filter()
         if asked.dry_run:
-            return self._counted(group, asked.filter())
+            return self._counted(group, wanted)
         count, complete = 0, True
         with self._running.alone:
-            desk = self._running.settle(group, asked.filter())
+            desk = self._running.settle(group, wanted)
             deadline = time.monotonic() + SEARCH_S
-            for batch in batches(found(desk.look, group, asked.filter(), ends_of(desk.look, group))):
+            for batch in batches(found(desk.look, group, wanted, ends_of(desk.look, group))):
                 if time.monotonic() > deadline:
                     complete = False
                     break

@@ -14,6 +14,8 @@ from recado.gateway.problem import invalid
 from recado.letters.filter import Filter
 from recado.letters.listing import NEWEST
 from recado.letters.redrive import CANARY, RATES
+from recado.record import name_of, place_of
+from recado.settings import is_topic_name
 
 __all__ = [
     "LIST_PARAMETERS",
@@ -36,8 +38,6 @@ LIST_PARAMETERS = frozenset({"group", "topic", "kind", "key", "text", "since", "
 
 #: Letters that a request may name one by one.
 MOST_NAMED = 10_000
-
-_PLACE = re.compile(r"([a-zA-Z0-9._-]{1,249})/(\d{1,9})/(\d{1,18})", re.ASCII)
 
 
 class _Which(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -169,11 +169,10 @@ def list_asked(query: str) -> ListAsked:
 
 def _named(letter: str) -> str:
     """A letter's place as it is known by: without zeros in front."""
-    place = _PLACE.fullmatch(letter)
-    if place is None:
+    place = place_of(letter)
+    if place is None or not is_topic_name(place[0].topic):
         raise invalid("letters", f"{letter[:60]!r} is no place such as dlq.GROUP.TOPIC/0/17.")
-    topic, partition, offset = place.groups()
-    return f"{topic}/{int(partition)}/{int(offset)}"
+    return name_of(*place)
 
 
 def _checked_span(wanted: Filter) -> Filter:

@@ -118,7 +118,7 @@ class KafkaConsumer:
             patterns = ", ".join(topic for topic in topics if topic.startswith("^"))
             if not patterns or error.args[0].code() != KafkaError._INVALID_ARG:
                 raise client_failure(error, f"subscribing to {', '.join(topics)}") from error
-            detail = f"Kafka's client cannot read {patterns}: it takes POSIX extended patterns, without (?…) and *?"
+            detail = f"Kafka's client cannot read {patterns}: it takes POSIX extended patterns, without (?…)"
             raise ConfigurationError(f"{detail} ({error.args[0].str()}).") from error
 
     def _join(self) -> None:

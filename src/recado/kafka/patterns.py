@@ -45,25 +45,16 @@ def _protected(one: str) -> str:
 
 def _inside(text: str, pattern: str) -> str:
     """In a POSIX bracket a backslash is a character of its own; there a ``]`` stands first and a ``-`` last."""
-    first, last, found, at = "", "", [], 0
-    while at < len(text):
-        one = text[at]
-        at += 1
-        if one == "]":
+    first, last, found = "", "", []
+    for one in re.findall(r"\\.|.", text, re.DOTALL):
+        bare = one[-1]
+        if one in (r"\D", r"\W", r"\S"):
+            detail = f"has {one} in brackets, which Kafka's client cannot read"
+            raise ConfigurationError(f"the pattern {pattern!r} {detail}.")
+        if bare == "]":
             first = "]"
-        elif one != "\\":
-            found.append(one)
+        elif one == r"\-":
+            last = "-"
         else:
-            one = text[at]
-            at += 1
-            if one in ("D", "W", "S"):
-                raise ConfigurationError(
-                    f"the pattern {pattern!r} has \\{one} in brackets, which Kafka's client cannot read."
-                )
-            if one == "]":
-                first = "]"
-            elif one == "-":
-                last = "-"
-            else:
-                found.append(_CLASSES.get(one, one))
+            found.append(bare if one == bare else _CLASSES.get(bare, bare))
     return first + "".join(found) + last

@@ -23,7 +23,7 @@ from recado.outcomes.group_topics import CONFIG as RETRY_CONFIG
 from recado.outcomes.group_topics import retry_topic, roomy, settled_topic
 from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.settled import CONFIG, Discard, Job
-from recado.record import Outgoing, TopicPartition
+from recado.record import Outgoing, TopicPartition, name_of
 from recado.settings import Settings
 from recado.tracking.look import Look
 
@@ -60,10 +60,18 @@ def found(
     """The letters that are meant and not settled, in offset order by partition, up to where ``ends`` says."""
     settled = look.settled(group)
     for message in look.read(_ranges(look, group, wanted, ends), progress, pace=SPARING):
-        if settled.of(message.topic(), message.partition(), message.offset()) is None and wanted.means(message):
-            letter = letter_of(message)
-            if letter.group in ("", group):
-                yield Found(letter, message)
+        if settled.of(message.topic(), message.partition(), message.offset()) is None:
+            one = _meant(message, group, wanted)
+            if one is not None:
+                yield one
+
+
+def _meant(message: Message, group: str, wanted: Filter) -> Found | None:
+    """A record as the letter that it is; None where it is not meant, or another group's."""
+    if not wanted.means(message):
+        return None
+    letter = letter_of(message)
+    return Found(letter, message) if letter.group in ("", group) else None
 
 
 def batches(letters: Iterator[Found], size: int = BATCH) -> Iterator[list[Found]]:
@@ -106,10 +114,10 @@ def check(look: Look, group: str, wanted: Filter) -> None:
         for where, offsets in named.items():
             there = peek.at(where, offsets) if where in known else {}
             for offset in offsets:
-                name, message = f"{where.topic}/{where.partition}/{offset}", there.get(offset)
+                name, message = name_of(where, offset), there.get(offset)
                 if how := settled.of(*where, offset):
                     done.append(f"{name} is {how} already")
-                elif message is None or not wanted.means(message) or letter_of(message).group not in ("", group):
+                elif message is None or _meant(message, group, wanted) is None:
                     missing.append(f"{name} is no dead letter of group {group}, or not what the filter means")
                 else:
                     left = True
@@ -189,7 +197,7 @@ class Desk:
 
     def discard(self, batch: Sequence[Found], *, by: str, reason: str) -> None:
         """Give letters up for good."""
-        names = [f"{where.topic}/{where.partition}/{offset}" for where, offset in (one.at for one in batch)]
+        names = [name_of(*one.at) for one in batch]
         note = Discard(
             id=str(uuid7()), at=wall_clock_ms(), by=by, reason=reason, letters=len(batch), first=names[:NAMED]
         )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from recado.errors import HandlerError
+from recado.outcomes.values import is_number, is_whole, shown
 
-__all__ = ["MAX_DELAY_S", "Backoff", "RetryPolicy", "is_delay", "shown"]
+__all__ = ["MAX_DELAY_S", "Backoff", "RetryPolicy", "is_delay"]
 
 #: The longest delay of a retry, in seconds: ten years. It catches milliseconds that are taken for seconds.
 MAX_DELAY_S = 315_360_000
-
 
 _DELAY = f"from 0 to {MAX_DELAY_S:,} seconds"
 
@@ -36,12 +35,11 @@ class Backoff:
 
     def __post_init__(self) -> None:
         _check(is_delay(self.first_s), "first_s", self.first_s, _DELAY)
-        _check(_is_number(self.factor) and self.factor >= 1, "factor", self.factor, "1 or more")
+        _check(is_number(self.factor) and self.factor >= 1, "factor", self.factor, "1 or more")
         _check(is_delay(self.cap_s), "cap_s", self.cap_s, _DELAY)
         _check(self.cap_s >= self.first_s, "cap_s", self.cap_s, "at least first_s")
-        _check(_is_number(self.jitter) and 0 <= self.jitter < 1, "jitter", self.jitter, "from 0 to below 1")
-        whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool)
-        _check(whole and self.attempts >= 1, "attempts", self.attempts, "a whole number of 1 or more")
+        _check(is_number(self.jitter) and 0 <= self.jitter < 1, "jitter", self.jitter, "from 0 to below 1")
+        _check(is_whole(self.attempts) and self.attempts >= 1, "attempts", self.attempts, "a whole number of 1 or more")
         _check(isinstance(self.keep_order, bool), "keep_order", self.keep_order, "True or False")
 
     def delay_s(self, attempt: int, chance: float) -> float:
@@ -90,24 +88,9 @@ class RetryPolicy:
         return self.default
 
 
-def is_delay(value: object) -> bool:
+def is_delay(value: object) -> TypeGuard[float]:
     """Whether this is a number of seconds that a retry may wait."""
-    return _is_number(value) and 0 <= value <= MAX_DELAY_S
-
-
-def shown(value: object) -> str:
-    """A wrong value in an error: some cannot be shown (an int of 5,000 digits), or are too long."""
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    if isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) < 10**300  # beyond that it is no float any more
-    return isinstance(value, float) and math.isfinite(value)
+    return is_number(value) and 0 <= value <= MAX_DELAY_S
 
 
 def _check(good: bool, name: str, value: object, remedy: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from recado.errors import HandlerError
+from recado.outcomes.values import is_number, is_whole
 
 __all__ = ["Breaker", "Failures"]
 
@@ -33,11 +33,11 @@ class Breaker:
     def __post_init__(self) -> None:
         for name in ("failures", "keys"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not is_whole(value) or value < 1:
                 raise HandlerError(f"Breaker({name}={value!r}): it must be a whole number of 1 or more.")
         for name in ("share", "within_s", "first_s", "cap_s"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            if not is_number(value) or value <= 0:
                 raise HandlerError(f"Breaker({name}={value!r}): it must be a number above 0.")
         if self.share > 1 or self.cap_s < self.first_s:
             raise HandlerError("Breaker: share is at most 1, and cap_s at least first_s.")

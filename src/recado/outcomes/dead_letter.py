@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 
+from recado.clock import date_of
 from recado.kafka.abstract import Message
 from recado.outcomes.decide import describe, text_of
 from recado.outcomes.group_topics import dead_letter_topic
@@ -161,7 +161,5 @@ def _named(prefix: str, values: dict[str, str | int]) -> list[tuple[str, bytes]]
 
 
 def _moment(at_ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds") if at_ms else ""
-    except (ValueError, OverflowError, OSError):
-        return ""  # beyond the calendar: a history that somebody else wrote
+    at = date_of(at_ms) if at_ms else None  # none beyond the calendar: a history that somebody else wrote
+    return "" if at is None else at.isoformat(timespec="milliseconds")

@@ -31,7 +31,7 @@ def decide(error: BaseException, *, attempt: int, policy: RetryPolicy, chance: f
         return Dead(f"{describe(error)} is not retried")
     if attempt >= backoff.attempts:
         return Dead(f"attempt {attempt} of {backoff.attempts} failed: {describe(error)}")
-    if isinstance(error, Retry) and error.delay_s is not None and is_delay(error.delay_s):
+    if isinstance(error, Retry) and is_delay(error.delay_s):
         return RetryAfter(error.delay_s, backoff.keep_order)
     return RetryAfter(backoff.delay_s(attempt, chance), backoff.keep_order)
 

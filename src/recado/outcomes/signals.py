@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from recado.done_rows import AlreadyDone
-from recado.outcomes.backoff import MAX_DELAY_S, is_delay, shown
+from recado.outcomes.backoff import MAX_DELAY_S, is_delay
+from recado.outcomes.values import shown
 
 __all__ = ["AlreadyDone", "Reject", "Retry"]
 

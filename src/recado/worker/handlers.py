@@ -12,6 +12,7 @@ from typing import Any
 from recado.errors import HandlerError
 from recado.outcomes.backoff import Backoff, RetryPolicy
 from recado.outcomes.breaker import Breaker
+from recado.outcomes.values import is_number, is_whole
 from recado.settings import is_topic_name
 from recado.worker.payload import Payload, payload_of
 
@@ -81,7 +82,7 @@ def declare(
     name = getattr(function, "__qualname__", type(function).__qualname__)
     _check_function(function, name)
     is_async = _is_async(function)
-    if not _is_whole(concurrency) or concurrency < 1:
+    if not is_whole(concurrency) or concurrency < 1:
         raise HandlerError(f"{name}: concurrency is {concurrency!r}; it must be a whole number of 1 or more.")
     if not is_async and concurrency > MAX_THREADS:
         raise HandlerError(f"{name}: concurrency is {concurrency}; a `def` handler may have {MAX_THREADS} threads.")
@@ -206,7 +207,7 @@ def _check_topic(topic: Any, name: str) -> None:
 def _checked_batch(batch: Any, name: str) -> tuple[int, float] | None:
     if batch is None:
         return None
-    good = isinstance(batch, tuple) and len(batch) == 2 and _is_whole(batch[0]) and _is_number(batch[1])
+    good = isinstance(batch, tuple) and len(batch) == 2 and is_whole(batch[0]) and is_number(batch[1])
     if not good or not 1 <= batch[0] <= MAX_BATCH or not 0 <= batch[1] <= LONGEST_S:
         rule = f"(size, wait_s): 1 to {MAX_BATCH} records, and how many seconds to wait for them, a week at most"
         raise HandlerError(f"{name}: batch is {batch!r}; it must be {rule}.")
@@ -216,7 +217,7 @@ def _checked_batch(batch: Any, name: str) -> tuple[int, float] | None:
 def _checked_timeout(timeout_s: Any, name: str) -> float | None:
     if timeout_s is None:
         return None
-    if not _is_number(timeout_s) or not 0 < timeout_s <= LONGEST_S:
+    if not is_number(timeout_s) or not 0 < timeout_s <= LONGEST_S:
         raise HandlerError(f"{name}: timeout_s is {timeout_s!r}; it must be above 0 seconds and at most a week.")
     return float(timeout_s)
 
@@ -245,11 +246,3 @@ def _checked_flag(value: Any, name: str, field: str) -> bool:
     if not isinstance(value, bool):
         raise HandlerError(f"{name}: {field} is {value!r}; it must be True or False.")
     return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

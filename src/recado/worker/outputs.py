@@ -11,7 +11,7 @@ from typing import Any
 from recado.errors import HandlerError
 from recado.kafka.abstract import Message
 from recado.kafka.headers import headers_of
-from recado.outcomes.backoff import shown
+from recado.outcomes.values import shown
 from recado.record import HEADER_ID, HEADER_TRACEPARENT, Outgoing, Record, Sent, as_bytes
 from recado.settings import is_topic_name
 from recado.worker.epoch import Epoch

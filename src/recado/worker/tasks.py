@@ -95,7 +95,7 @@ class TaskRunner:
             if not idle.done():
                 idle.set_result(None)
 
-    async def _next(self) -> Run | None:
+    async def _next(self, task: asyncio.Task[None]) -> Run | None:
         while not self._queue:
             if self._stopped:
                 return None
@@ -106,18 +106,18 @@ class TaskRunner:
             except asyncio.CancelledError:  # a handler has cancelled all tasks
                 if idle in self._idle:
                     self._idle.remove(idle)
-                await _take_cancellations()
+                await _take_cancellations(task)
         return self._queue.popleft()
 
     async def _serve_slot(self, slot: int) -> None:
-        handle = self._handle_many if self.handler.batch else self._handle_each
+        handle, task = self._handle_many if self.handler.batch else self._handle_each, self._tasks[slot]
         sent: list[Sent] = []
         OUTBOX.set(sent)  # a task has a context of its own
-        while (run := await self._next()) is not None:
+        while (run := await self._next(task)) is not None:
             self._slots[slot] = run  # before the look at ``closed``, as in ThreadRunner
             if not run.epoch.closed:
                 began, before = time.perf_counter(), run.at
-                await handle(run, sent)
+                await handle(run, sent, task)
                 run.spent_s, run.handled = time.perf_counter() - began, run.at - before
             leave(run, self, self._returned)
             self._slots[slot] = run = None
@@ -135,7 +135,7 @@ class TaskRunner:
             raise HandlerTimeout(f"it ran longer than timeout_s={seconds:g} and was cancelled")
         return result
 
-    async def _handle_each(self, run: Run, sent: list[Sent]) -> None:
+    async def _handle_each(self, run: Run, sent: list[Sent], task: asyncio.Task[None]) -> None:
         call = self.handler.call if self.handler.timeout_s is None else self._call_in_time
         payload, epoch, messages = self.handler.payload, run.epoch, run.messages
         attempt = run.attempt
@@ -145,7 +145,8 @@ class TaskRunner:
                 if run.halt:
                     break
                 result = await call(payload(messages[at], epoch, attempt))
-                await _take_cancellations()
+                if task.cancelling():
+                    await _take_cancellations(task)
                 if result is not None or sent or epoch.guard is not None:
                     end(self._tray, epoch, [messages[at]], attempt, sent, result)
                     await self._wait_for_kafka(run)
@@ -153,30 +154,22 @@ class TaskRunner:
             else:
                 run.at = len(messages)
         except BaseException as error:  # a cancellation too: the record is not done
-            if isinstance(error, GeneratorExit) and sys.is_finalizing():
-                raise  # the interpreter ends and takes this coroutine away
-            await _take_cancellations()
-            run.error = error
-            sent.clear()
+            await _fail(run, error, sent, task)
         run.attempt = attempt
 
-    async def _handle_many(self, run: Run, sent: list[Sent]) -> None:
+    async def _handle_many(self, run: Run, sent: list[Sent], task: asyncio.Task[None]) -> None:
         try:
             arguments, undecodable = decoded(self.handler, run)
             if arguments:
                 messages = run.messages[run.at : run.at + len(arguments)]
                 call = self.handler.call if self.handler.timeout_s is None else self._call_in_time
                 result = await call(arguments)
-                await _take_cancellations()
+                await _take_cancellations(task)
                 end(self._tray, run.epoch, messages, run.attempt, sent, result)
                 run.at += len(messages)  # whatever the handler has made of its list
             run.error = undecodable
         except BaseException as error:  # a cancellation too: none of the batch is done
-            if isinstance(error, GeneratorExit) and sys.is_finalizing():
-                raise  # the interpreter ends and takes this coroutine away
-            await _take_cancellations()
-            run.error = error
-            sent.clear()
+            await _fail(run, error, sent, task)
         await self._wait_for_kafka(run)
 
     async def _wait_for_kafka(self, run: Run) -> None:
@@ -185,10 +178,17 @@ class TaskRunner:
                 await asyncio.sleep(WAIT_S)
 
 
-async def _take_cancellations() -> None:
-    """Let a cancellation of this task, which was for a handler that has returned, hit no other record."""
-    task = asyncio.current_task()
-    if task is None or not task.cancelling():
+async def _fail(run: Run, error: BaseException, sent: list[Sent], task: asyncio.Task[None]) -> None:
+    if isinstance(error, GeneratorExit) and sys.is_finalizing():
+        raise error  # the interpreter ends and takes this coroutine away
+    await _take_cancellations(task)
+    run.error = error
+    sent.clear()
+
+
+async def _take_cancellations(task: asyncio.Task[None]) -> None:
+    """Let a cancellation of a slot's task, which was for a handler that has returned, hit no other record."""
+    if not task.cancelling():
         return
     with suppress(asyncio.CancelledError):
         await asyncio.sleep(0)
