@@ -18,6 +18,7 @@ from recado.cli.options import current_settings, settings_options
 from recado.settings import Settings
 from recado.supervisor import Program, Supervisor
 from recado.worker import Worker
+from recado.worker.ending import EXIT_S, end_within
 
 __all__ = ["worker"]
 
@@ -44,6 +45,7 @@ def worker(target: str, processes: int, reload: bool) -> int:
     settings = current_settings()
     if processes == 1 and not reload:
         load_object(target, Worker, "worker").run(settings=settings)
+        end_within(EXIT_S, 0)
         return 0
     loaded = load_object(target, Worker, "worker")  # a mistake should be said here, not by every child
     return _supervise(target, processes, settings, loaded.group or settings.group, reload=reload)

@@ -11,6 +11,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self.hurried = False
+        #: Whether a signal asked: then the program is to end, not only the worker.
+        self.by_signal = False
 
     def request(self) -> None:
         """Ask to stop; asked again, ask not to wait for handlers any more."""

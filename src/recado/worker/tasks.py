@@ -48,8 +48,11 @@ class TaskRunner:
         self.lanes = dispatcher(handler, self)
 
     def start(self) -> None:
-        """Start the thread."""
-        threading.Thread(target=self._serve, name=f"recado-{self.handler.name}", daemon=True).start()
+        """Start the thread; when this returns, every task waits for its first run."""
+        ready = threading.Event()
+        name = f"recado-{self.handler.name}"
+        threading.Thread(target=self._serve, args=(ready,), name=name, daemon=True).start()
+        ready.wait()
 
     def _enqueue(self, run: Run) -> None:
         """Queue a run; the event loop is woken once for many."""
@@ -76,10 +79,12 @@ class TaskRunner:
         self._stopped = True
         self._loop.call_soon_threadsafe(self._wake)
 
-    def _serve(self) -> None:
+    def _serve(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
         self._tasks = [self._loop.create_task(self._serve_slot(slot)) for slot in range(len(self._slots))]
         ended = asyncio.gather(*self._tasks)
+        # A task that is cancelled before its first step never serves: a handler may cancel all that there are.
+        self._loop.call_soon(ready.set)
         while not ended.done():
             try:
                 self._loop.run_until_complete(ended)

@@ -33,6 +33,7 @@ from recado.worker.apart import CoordinatorApart
 from recado.worker.assembly import Engine, Parts, assemble, assemble_share, most_at_once
 from recado.worker.crew import crew_of
 from recado.worker.drain import Remaining
+from recado.worker.ending import EXIT_S, end_within
 from recado.worker.exposure import expose
 from recado.worker.handlers import ENGINES, Handlers, declare
 from recado.worker.health import HealthPort
@@ -176,6 +177,8 @@ class Worker:
             log.error("worker cannot run", error=str(error), code=error.code)
             raise SystemExit(2) from error
         if remaining:
+            if self._stop.by_signal:
+                end_within(EXIT_S, 3)
             raise SystemExit(3)
 
     def stop(self) -> None:
@@ -295,6 +298,7 @@ def _listen_to_signals(stop: StopRequest, report: Callable[[], None]) -> dict[in
         return {}  # only the main thread may; whoever runs a worker elsewhere calls stop()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.by_signal = True
         stop.request()
 
     def on_question(number: int, frame: FrameType | None) -> None:

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from recado.clock import Deadline
 from recado.errors import HandlerFailed, HandlerTimeout
+from recado.outcomes.decide import describe
 from recado.record import OUTBOX, Sent
 
 __all__ = ["Lane", "Zygote"]
@@ -147,7 +148,7 @@ def _portable(error: BaseException) -> BaseException:
         there: object = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
     except Exception:  # a class whose constructor takes other arguments, or one that has no name to be found by
         there = None
-    portable = there if isinstance(there, BaseException) else HandlerFailed(f"{type(error).__name__}: {error}")
+    portable = there if isinstance(there, BaseException) else HandlerFailed(describe(error))
     portable.add_note(place)
     return portable
 
