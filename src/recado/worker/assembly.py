@@ -27,6 +27,7 @@ from recado.worker.guard import Guard
 from recado.worker.handlers import Handlers
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
+from recado.worker.leaving import Leaving
 from recado.worker.loop import Loop
 from recado.worker.oldest import AtWork, Oldest
 from recado.worker.outbound import Outbound
@@ -176,16 +177,18 @@ class Parts:
         self, holdings: Holdings, delays: Delays, outbound: Outbound, exits: Exits, parking: Parking | None
     ) -> Settlement:
         """Who takes back from the threads what they are through with."""
+        clock = time.monotonic
         return Settlement(
             holdings=holdings,
             returned=self.crew.returned,
             delays=delays,
             outbound=outbound,
             exits=exits,
-            parking=parking,
+            leaving=Leaving(
+                holdings=holdings, delays=delays, exits=exits, parking=parking, lends=self.lends, clock=clock
+            ),
             pauses={} if self.lends else self.crew.pauses,
-            lends=self.lends,
-            clock=time.monotonic,
+            clock=clock,
             chance=self.chance,
         )
 

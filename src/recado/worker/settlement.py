@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 
@@ -11,10 +10,9 @@ import structlog
 from recado.clock import wall_clock_ms
 from recado.errors import HandlerError, Undecodable
 from recado.kafka.abstract import Message
-from recado.outcomes.dead_letter import cause_of
 from recado.outcomes.decide import decide, describe
 from recado.outcomes.group_topics import dead_letter_topic
-from recado.outcomes.history import History, failed, failure_of
+from recado.outcomes.history import failure_of
 from recado.outcomes.outcome import Dead, Outcome, RetryAfter, Stopped
 from recado.outcomes.signals import AlreadyDone, Reject, Retry
 from recado.telemetry.metrics import WORKER_ATTEMPTS, WORKER_LATE, WORKER_RECORDS, WORKER_SECONDS
@@ -24,10 +22,10 @@ from recado.worker.done_times import DoneTimes, note_done
 from recado.worker.epoch import Epoch, Stop
 from recado.worker.exits import Exits
 from recado.worker.holdings import Holdings
+from recado.worker.leaving import Leaving, go_on
 from recado.worker.outbound import Outbound, Refused
-from recado.worker.parking import Parking
 from recado.worker.pause import Pause
-from recado.worker.returned import Returned, history_here, origin_of
+from recado.worker.returned import Returned, origin_of
 from recado.worker.run import Run
 from recado.worker.runner import Runner
 
@@ -49,9 +47,6 @@ WHAT = {
     "copied": "what tells of its attempts",
 }
 
-#: A shorter delay is waited for in memory, where only the key waits: the smallest delay topic holds a record as long.
-IN_MEMORY_S = 2.0
-
 #: What to do about a stopped partition, said with every stop.
 REMEDY = "fix the handler and restart; nothing is lost"
 
@@ -67,9 +62,8 @@ class Settlement:
         delays: Delays,
         outbound: Outbound,
         exits: Exits,
-        parking: Parking | None,
+        leaving: Leaving,
         pauses: Mapping[Runner, Pause],
-        lends: bool,
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -78,10 +72,8 @@ class Settlement:
         self._delays = delays
         self._outbound = outbound
         self._exits = exits
-        self._parking = parking
+        self._leaving = leaving
         self._pauses = pauses
-        #: A share group's broker keeps what failed, and brings it again.
-        self._lends = lends
         self._clock = clock
         self._chance = chance
         self._look_at = 0.0
@@ -206,8 +198,8 @@ class Settlement:
         run.failures = [*(run.failures if run.attempt > 1 else ()), failure_of(error, wall_clock_ms())]
         WORKER_ATTEMPTS.labels(epoch.topic, type(error).__name__).inc()
         self._say(run, error, outcome)
-        if isinstance(outcome, RetryAfter) and not epoch.fenced and self._goes_away(runner, outcome):
-            (self._park if outcome.keep_order else self._send_back)(run, outcome.delay_s)
+        if isinstance(outcome, RetryAfter) and not epoch.fenced and self._leaving.leaves(runner, outcome):
+            self._leaving.leave(run, outcome)
             return
         if isinstance(outcome, RetryAfter) and not epoch.closed:
             run.attempt += 1
@@ -215,7 +207,7 @@ class Settlement:
             self._delays.push(run, self._clock() + outcome.delay_s)
             return
         if isinstance(outcome, Dead) and not epoch.fenced:
-            self._bury(run, error, outcome.reason)
+            self._leaving.bury(run, error, outcome.reason)
             return
         if isinstance(outcome, Stopped) and not epoch.closed:
             message = run.messages[run.at]
@@ -261,75 +253,7 @@ class Settlement:
             WORKER_RECORDS.labels(epoch.topic, "duplicate").inc()
             log.info("done already", topic=epoch.topic, partition=epoch.partition, offset=message.offset())
         run.in_offset_order = False  # a record is missing
-        self._go_on(run, runner)
-
-    def _go_on(self, run: Run, runner: Runner) -> None:
-        """Let what follows in a run that was given back be handled; its keys are free when nothing does."""
-        run.attempt = 1
-        if run.at == len(run.messages) or run.epoch.closed:
-            runner.lanes.finish(run)
-        elif runner.handler.batch is not None:
-            runner.put(run)
-        else:
-            runner.lanes.turn(run)
-
-    def _goes_away(self, runner: Runner, outcome: RetryAfter) -> bool:
-        """Whether a record waits for its next attempt outside its partition: a batch waits as a whole, in memory."""
-        if outcome.delay_s < IN_MEMORY_S or self._lends or runner.handler.batch is not None:
-            return False
-        return runner.handler.parks or not outcome.keep_order
-
-    def _send_back(self, run: Run, delay_s: float) -> None:
-        """The record leaves its partition until its next attempt; what follows goes on."""
-        self._exits.send_back(run.epoch, run.messages[run.at], self._history(run, delay_s))
-        self._left(run)
-
-    def _park(self, run: Run, delay_s: float) -> None:
-        """The record waits in the retry topic, and its key's later ones behind it; what is there already waits here."""
-        epoch, message = run.epoch, run.messages[run.at]
-        lanes, parking, history = self._holdings.runner(epoch.topic).lanes, self._parking, self._history(run, delay_s)
-        assert parking is not None
-        if isinstance(message, Returned) and message.history.parked:
-            parking.keep_history(epoch, message, history)
-            if epoch.closed:
-                lanes.finish(run)
-                return
-            run.attempt += 1
-            lanes.set_aside(run)
-            self._delays.push(run, self._clock() + delay_s)
-            return
-        if not epoch.closed:
-            lanes.set_aside(run)
-        parking.park(epoch, message, history)
-        if not epoch.closed:
-            for stay, messages in lanes.unfollow(run):
-                if not stay.closed and (through := parking.let_pass(stay, messages)):
-                    lanes.offer(stay, through)
-        self._left(run)
-
-    def _history(self, run: Run, delay_s: float) -> History:
-        """What became of the record at ``run.at`` up to now."""
-        due_ms = wall_clock_ms() + math.ceil(delay_s * 1000)
-        return failed(history_here(run.messages[run.at], run.epoch.group), *run.failures, due_ms=due_ms)
-
-    def _left(self, run: Run) -> None:
-        """The record at ``run.at`` left its partition; what follows goes on."""
-        run.epoch.held_bytes -= len(run.messages[run.at])
-        run.at = run.settled = run.at + 1
-        self._go_on(run, self._holdings.runner(run.epoch.topic))
-
-    def _bury(self, run: Run, error: BaseException, reason: str) -> None:
-        """The record becomes a dead letter, a batch as many; what follows goes on."""
-        epoch, runner = run.epoch, self._holdings.runner(run.epoch.topic)
-        many = runner.handler.batch is not None and not isinstance(error, Undecodable)
-        leaving = run.messages[run.at :] if many else [run.messages[run.at]]
-        cause = cause_of(error, reason)
-        for message in leaving:
-            history = failed(history_here(message, epoch.group), *run.failures)
-            self._exits.bury(epoch, message, history, cause)
-            epoch.held_bytes -= len(message)
-        run.at = run.settled = run.at + len(leaving)
-        self._go_on(run, runner)
+        go_on(run, runner)
 
     def _stop_sender(self, refused: Refused) -> None:
         flight, topic, error = refused
