@@ -161,6 +161,32 @@ def delete_records(bootstrap: str, topic: str, before: int) -> None:
     admin.delete_records([where])[where].result(20)
 
 
+def test_what_outlives_its_record_is_found_by_id_and_by_any_place(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    ask, group = Asking(scene.bootstrap, name), scene.group
+    ids = {value: send(scene.bootstrap, name, value, key=value) for value in ("fine", "rejected", "retried", "last")}
+    letter = f"dlq.{group}.{name}/0/0"
+    with scene.worker(HANDLER, name) as program:
+        for value, state in {"last": "done", "rejected": "dead", "retried": "retrying"}.items():
+            eventually(
+                lambda value=value, state=state: ask.where(ids[value], "--group", group)["state"] == state,
+                why=lambda: program.log,
+            )
+        whole = ask.where(ids["rejected"])
+        assert ask.where(letter) == whole
+        assert program.stop() == 0
+    delete_records(scene.bootstrap, name, 4)
+    for message in (ids["rejected"], letter, f"{name}/0/1"):
+        found = ask.where(message)
+        assert (found["state"], found["offset"], found["groups"]) == ("dead", 1, whole["groups"])
+    assert ask.where(letter)["id"] == ids["rejected"]
+    assert ask.where(ids["retried"])["state"] == ask.where(f"{name}/0/2")["state"] == "retrying"
+    assert ask.where(f"{name}/0/0")["state"] == "done"
+    assert ask.where(f"{name}/0/0", "--group", "another")["state"] == "expired"
+    assert ask.where(ids["fine"])["state"] == "expired"  # by its id alone nothing of it can be found
+
+
 def test_dead_letters_that_were_deleted_are_not_taken_for_done(scene, topic, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("recado.tracking.verify.AGAIN_S", 0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from pyroaring import BitMap64
@@ -11,14 +12,22 @@ from recado.kafka.abstract import Message
 from recado.kafka.headers import headers_of
 from recado.kafka.scan import Range
 from recado.outcomes.delay import opened
-from recado.outcomes.group_topics import dead_letter_topic, retry_topic
+from recado.outcomes.group_topics import dead_letter_topic, is_group_topic, retry_topic
 from recado.outcomes.history import Failure, History, history_of
 from recado.outcomes.letter import letter_of
 from recado.outcomes.settled import What
-from recado.record import TopicPartition
+from recado.record import TopicPartition, id_in
 from recado.tracking.look import Look, Progress
 
-__all__ = ["Copy", "dead", "delayed", "deleted_letters", "waiting"]
+__all__ = ["Copy", "dead", "delayed", "deleted_letters", "source_by_id", "source_of", "waiting"]
+
+
+class Source(NamedTuple):
+    """Where a record stood first, and the group that has a copy of it ("": that does not tell)."""
+
+    group: str
+    where: TopicPartition
+    offset: int
 
 
 class Copy(NamedTuple):
@@ -75,6 +84,28 @@ def dead(
             where = TopicPartition(letter.topic, letter.partition)
             first = (letter.source_partition, letter.source_offset)
             yield Copy(where, letter.offset, *first, letter.attempts, letter.failures, 0, how)
+
+
+def source_of(message: Message) -> Source | None:
+    """Where the record stood first that this is a copy of; None where nothing tells."""
+    told = letter_of(message)  # what waits for a retry tells it in the same way
+    if not told.source_topic or told.source_partition < 0 or told.source_offset < 0:
+        return None
+    return Source(told.group, TopicPartition(told.source_topic, told.source_partition), told.source_offset)
+
+
+def source_by_id(look: Look, topic: str, id_: str, since_ms: int, progress: Progress | None = None) -> Source | None:
+    """Where the record of this id stood first, as the copies tell that any group has of it; None: there are none."""
+    names = [name for name in sorted(look.counts) if is_group_topic(name) and name.endswith(f".{topic}")]
+    partitions = [where for name in names for where in look.partitions(name)]
+    firsts, ends = look.admin.since(partitions, since_ms), look.admin.ends(partitions)
+    ranges = {where: Range(firsts.get(where, 0), end) for where, end in ends.items()}
+    for message in chain(look.read(ranges, progress), look.read(look.delayed(), progress)):
+        if id_in(headers_of(message)) == id_:
+            source = source_of(message)
+            if source is not None and source.where.topic == topic:
+                return source
+    return None
 
 
 def deleted_letters(

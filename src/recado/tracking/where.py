@@ -86,8 +86,12 @@ def by_id(
             return Whereabouts(id=id_, topic=topic, state="accepted", deliver_at=ticket.due_ms)
     if time_of(id_) is not None and id_ != id_.lower():  # a UUID that a person has copied in capitals
         return by_id(look, topic, id_.lower(), since_ms=since_ms, groups=groups, progress=progress)
-    may_be_gone = _may_be_gone(look, look.partitions(topic), moment_ms)
-    return Whereabouts(id=id_, topic=topic, state="expired" if may_be_gone else "unknown")
+    if not _may_be_gone(look, look.partitions(topic), moment_ms):
+        return Whereabouts(id=id_, topic=topic, state="unknown")
+    source = copies.source_by_id(look, topic, id_, moment_ms, progress)
+    if source is None:
+        return Whereabouts(id=id_, topic=topic, state="expired")
+    return _gone(look, source.where, source.offset, id_, groups)
 
 
 def at_offset(
@@ -98,7 +102,10 @@ def at_offset(
     groups: Iterable[str] | None = None,
     progress: Progress | None = None,
 ) -> Whereabouts:
-    """Where the record is that stood first at this offset. Raises RecadoError."""
+    """Where the record is that stood first at this offset. Raises RecadoError.
+
+    In a group's own topic stand copies: the answer is of the record that it is a copy of.
+    """
     place = f"{where.topic}/{where.partition}/{offset}"
     unknown = Whereabouts(id=place, topic=where.topic, partition=where.partition, offset=offset, state="unknown")
     if where not in look.partitions(where.topic):
@@ -106,8 +113,25 @@ def at_offset(
     begin, end = look.admin.begins([where]).get(where, 0), look.admin.ends([where]).get(where, 0)
     if begin <= offset < end:
         for message in look.read({where: Range(offset, offset + 1)}, progress):
-            return _of(look, message, id_of(message), groups, None)
-    return msgspec.structs.replace(unknown, state="expired") if offset < begin else unknown
+            source = copies.source_of(message) if is_group_topic(where.topic) else None
+            if source is None:
+                return _of(look, message, id_of(message), groups, None)
+            if source.where not in look.partitions(source.where.topic):
+                return _gone(look, source.where, source.offset, id_of(message), groups or [source.group])
+            found = at_offset(look, source.where, source.offset, groups=groups, progress=progress)
+            return found if found.timestamp else msgspec.structs.replace(found, id=id_of(message))
+    return _gone(look, where, offset, place, groups) if offset < begin else unknown
+
+
+def _gone(look: Look, where: TopicPartition, offset: int, id_: str, groups: Iterable[str] | None) -> Whereabouts:
+    """Of a record that Kafka has deleted: a group may have done it before, or have a copy still."""
+    found = [
+        _copied(look, group, where, offset, 0)
+        or GroupState(group=group, state="done" if look.reached(group, where).covers(offset) else "expired")
+        for group in _those_of(look, where, groups)
+    ]
+    state = _worst(found, "expired")
+    return Whereabouts(id=id_, topic=where.topic, partition=where.partition, offset=offset, state=state, groups=found)
 
 
 def _of(look: Look, message: Message, id_: str, groups: Iterable[str] | None, moment_ms: int | None) -> Whereabouts:
@@ -115,20 +139,28 @@ def _of(look: Look, message: Message, id_: str, groups: Iterable[str] | None, mo
     kind, timestamp_ms = message.timestamp()
     known = time_of(id_) or moment_ms or (timestamp_ms if kind else 0)
     since_ms = min(known, timestamp_ms) if kind else known
-    found: list[GroupState] = []
-    if not is_group_topic(where.topic):
-        named = look.with_a_share_in(where) if groups is None else sorted(groups)
-        found = [_with(look, group, where, offset, since_ms) for group in named]
-    states = {one.state for one in found}
+    found = [_with(look, group, where, offset, since_ms) for group in _those_of(look, where, groups)]
     return Whereabouts(
         id=id_,
         topic=where.topic,
         partition=where.partition,
         offset=offset,
         timestamp=timestamp_ms if kind else None,
-        state=next((state for state in STATES if state in states), "delivered"),
+        state=_worst(found, "delivered"),
         groups=found,
     )
+
+
+def _those_of(look: Look, where: TopicPartition, groups: Iterable[str] | None) -> list[str]:
+    """Of which groups the answer is; what stands in a topic of recado's own is no group's record."""
+    if is_group_topic(where.topic):
+        return []
+    return look.with_a_share_in(where) if groups is None else sorted(groups)
+
+
+def _worst(found: Iterable[GroupState], otherwise: str) -> str:
+    states = {one.state for one in found}
+    return next((state for state in STATES if state in states), otherwise)
 
 
 def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: int) -> GroupState:
@@ -139,6 +171,13 @@ def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: 
         )
         held = below and any(where in member.partitions for member in look.members(group))
         return GroupState(group=group, state="in progress" if held else "delivered")
+    if (copied := _copied(look, group, where, offset, since_ms)) is not None:
+        return copied
+    return GroupState(group=group, state="done")
+
+
+def _copied(look: Look, group: str, where: TopicPartition, offset: int, since_ms: int) -> GroupState | None:
+    """What a group's copies tell of a record that was sent at ``since_ms``; None: it needs none any more."""
     letter = _last(copies.dead(look, group, where.topic, where.partition, min(since_ms, wall_clock_ms())), offset)
     back = _last(copies.waiting(look, group, where.topic, where.partition), offset) or _last(
         (copy for copy in copies.delayed(look, group, where.topic) if copy.partition == where.partition), offset
@@ -156,7 +195,7 @@ def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: 
     # What was discarded may be this one only where it was there by then.
     settled: list[What] = ["redriven"] if since_ms <= newest_discard_ms else ["redriven", "discarded"]
     lost = copies.deleted_letters(look, group, where.topic, where.partition, but=settled)
-    return GroupState(group=group, state="expired" if _may_be_gone(look, lost, since_ms) else "done")
+    return GroupState(group=group, state="expired") if _may_be_gone(look, lost, since_ms) else None
 
 
 def _last(found: Iterable[Copy], first: int) -> Copy | None:
