@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import tempfile
 from pathlib import Path
-from types import FrameType
 
 import click
 
-from recado.cli import table, torture_worker
+from recado.cli import torture_worker
 from recado.cli.options import load_settings
-from recado.cli.progress import KafkaProgress
-from recado.cli.status_line import StatusLine
-from recado.torture import FAULTS, Plan, Report, Terms, Watch, make_plan, run
+from recado.cli.verdict import FAILED, SECONDS, show_checks, show_verdict, watching
+from recado.torture import FAULTS, Report, Terms, make_plan, run
 
 __all__ = ["torture"]
-
-#: Exit code of a run in which a promise was broken.
-FAILED = 1
-
-#: Length of a run that names none, in seconds.
-SECONDS = 120.0
 
 _KINDS = "\n".join(f"      {kind.name:<16} {kind.says}" for kind in FAULTS.values())
 
@@ -103,9 +94,8 @@ def gateway(
         senders=senders,
         keep=keep,
     )
-    # SIGTERM unwinds as Ctrl-C does, so that nothing is left running.
-    signal.signal(signal.SIGTERM, _interrupt)
-    report = _watched(plan, terms)
+    with watching(plan, terms.folder) as watch:
+        report = run(plan, terms, watch)
     if as_json:
         click.echo(report.as_json())
     else:
@@ -117,41 +107,10 @@ torture.add_command(torture_worker.worker)
 torture.add_command(torture_worker.member)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _watched(plan: Plan, terms: Terms) -> Report:
-    click.echo(f"Seed {plan.seed}: {len(plan.faults)} faults in {plan.seconds:g} s, all in {terms.folder}", err=True)
-    for fault in plan.faults:
-        whom = f" {fault.target}" if fault.target else ""
-        click.echo(f"  at {fault.at_s:6.1f} s  {fault.kind}{whom} for {fault.lasts_s:g} s", err=True)
-    for reason in plan.left_out:
-        click.echo(f"  left out: {reason}", err=True)
-    with StatusLine() as line, KafkaProgress() as kafka:
-
-        def say(text: str) -> None:
-            line.clear()
-            click.echo(text, err=True)
-
-        try:
-            return run(plan, terms, Watch(say=say, tick=line.show, kafka=kafka))
-        except BaseException:
-            say(f"The run did not come to its end; what it wrote so far is in {terms.folder}")
-            raise
-
-
 def _show(report: Report) -> None:
     """The verdict for a person: a line for each promise, the cases of the broken ones, and where to look further."""
     judgement, figures = report.judgement, report.judgement.figures
-    rows = [
-        ("holds" if check.holds else "BROKEN", check.promise, f"{check.looked_at:,}", f"{check.broken:,}")
-        for check in judgement.checks
-    ]
-    table.show(("", "promise", "looked at", "broken"), rows, empty="")
-    for check in judgement.checks:
-        for case in check.cases:
-            click.echo(f"{check.name}: {case}")
+    show_checks(judgement.checks)
     statuses = ", ".join(f"{status or 'no answer'} {count:,}" for status, count in sorted(report.statuses.items()))
     click.echo(f"{figures['requests']:,.0f} requests: {statuses}")
     click.echo(
@@ -161,5 +120,4 @@ def _show(report: Report) -> None:
         f"{figures['slowest_s']:.2f} s"
     )
     click.echo(f"History: {report.history}")
-    verdict = "PASS" if judgement.passed else "FAIL"
-    click.echo(f"{verdict} in {report.took_s:.0f} s; the same plan again: --seed {report.plan.seed}")
+    show_verdict(report.plan, passed=judgement.passed, took_s=report.took_s)

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import tempfile
 from pathlib import Path
-from types import FrameType
 
 import click
 
-from recado.cli import table
 from recado.cli.journaled import journaled
 from recado.cli.loading import load_object
 from recado.cli.options import current_settings, load_settings, settings_options
-from recado.cli.progress import KafkaProgress
-from recado.cli.status_line import StatusLine
+from recado.cli.verdict import FAILED, SECONDS, show_checks, show_verdict, watching
 from recado.errors import ConfigurationError
-from recado.torture import Plan, Watch, make_plan
+from recado.torture import make_plan
 from recado.torture.worker import FAULTS, Journal, Report, Terms, run
 from recado.torture.worker.stage import Membership
 from recado.worker import Worker
 
 __all__ = ["member", "worker"]
-
-#: Exit code of a run in which a promise was broken.
-FAILED = 1
-
-#: Length of a run that names none, in seconds.
-SECONDS = 120.0
 
 #: The handlers where no other are named.
 TROUBLE = "recado.trouble:worker"
@@ -125,9 +115,9 @@ def worker(
         rate=rate,
         keep=keep,
     )
-    # SIGTERM unwinds as Ctrl-C does, so that nothing is left running.
-    signal.signal(signal.SIGTERM, _interrupt)
-    report = _watched(plan, terms)
+    members = "static" if membership.is_static else "dynamic"
+    with watching(plan, terms.folder, f"{membership.protocol} group protocol, {members} members, ") as watch:
+        report = run(plan, terms, watch)
     if as_json:
         click.echo(report.as_json())
     else:
@@ -148,44 +138,9 @@ def member(target: str, journal: Path) -> int:
     return 0
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _watched(plan: Plan, terms: Terms) -> Report:
-    how = f"{terms.membership.protocol} group protocol, {'static' if terms.membership.is_static else 'dynamic'} members"
-    click.echo(
-        f"Seed {plan.seed}: {len(plan.faults)} faults in {plan.seconds:g} s, {how}, all in {terms.folder}", err=True
-    )
-    for fault in plan.faults:
-        whom = f" {fault.target}" if fault.target else ""
-        click.echo(f"  at {fault.at_s:6.1f} s  {fault.kind}{whom} for {fault.lasts_s:g} s", err=True)
-    for reason in plan.left_out:
-        click.echo(f"  left out: {reason}", err=True)
-    with StatusLine() as line, KafkaProgress() as kafka:
-
-        def say(text: str) -> None:
-            line.clear()
-            click.echo(text, err=True)
-
-        try:
-            return run(plan, terms, Watch(say=say, tick=line.show, kafka=kafka))
-        except BaseException:
-            say(f"The run did not come to its end; what it wrote so far is in {terms.folder}")
-            raise
-
-
 def _show(report: Report) -> None:
     """The verdict for a person: a line for each promise, the cases of the broken ones, and the figures."""
-    rows = [
-        ("holds" if check.holds else "BROKEN", check.promise, f"{check.looked_at:,}", f"{check.broken:,}")
-        for check in report.judgement.checks
-    ]
-    table.show(("", "promise", "looked at", "broken"), rows, empty="")
-    for check in report.judgement.checks:
-        for case in check.cases:
-            click.echo(f"{check.name}: {case}")
+    show_checks(report.judgement.checks)
     click.echo(", ".join(f"{name.replace('_', ' ')} {count:,.0f}" for name, count in report.judgement.figures.items()))
     click.echo(f"Journals and logs: {report.folder}")
-    verdict = "PASS" if report.judgement.passed else "FAIL"
-    click.echo(f"{verdict} in {report.took_s:.0f} s; the same plan again: --seed {report.plan.seed}")
+    show_verdict(report.plan, passed=report.judgement.passed, took_s=report.took_s)
