@@ -35,7 +35,7 @@ def test_what_waits_on_the_gateways_disk_is_accepted(tmp_path):
     gateway_of(app).close(Deadline(0.1))
 
 
-@pytest.mark.parametrize("place", ["0/0", str(uuid7())])
+@pytest.mark.parametrize("place", ["0/0", str(uuid7())], ids=["place", "id"])
 def test_a_group_without_a_name_is_refused_and_not_taken_for_all(place, tmp_path):
     kafka = FakeKafka()
     settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, spool=False)

@@ -35,7 +35,7 @@ class Scene:
         self.away = self.parks = False
         self.delays = Delays()
         self.holdings = Holdings(
-            group="group", runners=crew.runners, find=lambda topic: self.runner, guards={}, homes={}
+            group="group", runners=crew.runners, find=lambda topic: self.runner, guards={}, homes={}, topic_id=str
         )
         self.epoch = self.holdings.open(ONE, Committed(10))
         self.epoch.tracker.reached_end(10)

@@ -154,3 +154,30 @@ def test_a_partition_that_moves_takes_no_done_record_along():
             wait_committed(kafka, 200, partition=0)
             wait_committed(kafka, 200, partition=1)
     assert len(handled) == 400
+
+
+def test_what_is_done_and_not_committed_is_told_also_of_a_partition_that_was_lost_meanwhile(capsys):
+    kafka, worker, began, go = MemoryKafka({"orders": 1}), Worker(), threading.Event(), threading.Event()
+
+    @worker.handler("orders", order="none", concurrency=2)
+    def handle(record: Record) -> None:
+        if record.offset == 1:
+            began.set()
+            assert go.wait(20)
+
+    settings = Settings(topic="orders", group=GROUP, worker_port=0, drain_s=5.0, log_format="json")
+    kafka.send("orders", "a")
+    with member(worker, kafka, settings) as running:
+        wait_committed(kafka, 1)
+        with kafka.changed:
+            kafka.group(GROUP).rebalancing[running.consumer] = 1_000_000
+        kafka.send("orders", "b", "c")
+        assert began.wait(20)
+        worker.stop()
+        eventually(lambda: "draining" in capsys.readouterr().err)
+        with kafka.changed:
+            kafka.group(GROUP).expel(running.consumer)
+        code = running.join()
+        go.set()
+    assert code == 3
+    assert "done from here on, but Kafka did not commit it" in capsys.readouterr().err

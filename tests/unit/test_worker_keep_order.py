@@ -282,3 +282,40 @@ def test_a_parked_record_that_kafka_takes_only_later_is_not_overtaken(is_late):
     late = [b"third", b"second"] if is_late else [b"second", b"third"]
     assert found == [b"bad", b"first", *late, b"fourth"]
     assert calls == ["bad", "bad", "first", "second", "third", "fourth"]
+
+
+def test_records_of_a_topic_that_was_made_anew_are_not_taken_for_parked_ones_of_the_earlier(kafka):
+    worker = Worker()
+    seen = Seen(worker)
+    kafka.send("orders", "bad", "next", key=b"k", partition=0)
+    with member(worker, kafka):
+        wait_committed(kafka, 2)
+        kafka.recreate_topic("orders", 2)
+        kafka.send("orders", "new 0", "new 1", "new 2", key=b"k", partition=0)
+        wait_committed(kafka, 3)
+        wait_committed(kafka, len(kafka.logs[TopicPartition(RETRY, 0)]), topic=RETRY)
+        eventually(lambda: len(seen.calls) >= 6, why=lambda: str(seen.calls))
+    texts = [text for text, _ in seen.calls]
+    assert sorted(texts) == ["bad", "bad", "new 0", "new 1", "new 2", "next"]
+    for names in (["bad", "bad", "next"], ["new 0", "new 1", "new 2"]):
+        assert [text for text in texts if text in names] == names
+
+
+def test_what_comes_back_of_another_partition_is_handled_whatever_its_offset(kafka):
+    """The topic has more partitions than its retry topic: what fails in the last comes back by another one."""
+    kafka = MemoryKafka({"orders": 3})
+    kafka.create_topic(RETRY, 2)
+    worker = Worker()
+    seen = Seen(worker)
+    kafka.send("orders", *(f"x{number}" for number in range(9)), key=b"o", partition=0)
+    kafka.send("orders", "bad", "next", "last", key=b"k", partition=2)
+    with member(worker, kafka):
+        wait_committed(kafka, 9)
+        wait_committed(kafka, 3, partition=2)
+        eventually(lambda: ("bad", 2) in seen.calls, why=lambda: str(seen.calls))
+        kafka.send("orders", "afterwards", key=b"k", partition=2)
+        wait_committed(kafka, 4, partition=2)
+        eventually(lambda: ("afterwards", 1) in seen.calls)
+        wait_committed(kafka, len(kafka.logs[TopicPartition(RETRY, 0)]), topic=RETRY)
+    assert sorted(text for text, _ in seen.calls if text[0] != "x") == ["afterwards", "bad", "bad", "last", "next"]
+    assert len(kafka.logs[TopicPartition(RETRY, 0)]) <= 2  # the failed one, and what is told of its second attempt

@@ -39,7 +39,7 @@ class Scene:
 
     def __init__(self, end: int) -> None:
         self.now, self.end = 1000.0, end
-        self.holdings = Holdings(group="group", runners=[], find=lambda topic: None, guards={}, homes={})
+        self.holdings = Holdings(group="group", runners=[], find=lambda topic: None, guards={}, homes={}, topic_id=str)
         self.epoch = self.holdings.open(ONE, Committed(0))
         self.progress = Progress(
             holdings=self.holdings,

@@ -169,6 +169,9 @@ class Consumer(Protocol):
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch from these again, at the record after the last one that ``consume`` returned."""
 
+    def topic_id(self, topic: str) -> str:
+        """The id of a topic of which this member holds a partition; empty where nobody tells."""
+
     def went_back(self, partition: TopicPartition) -> None:
         """Hear that the owner saw offsets go back here: it has begun again, and need not be told to once more."""
 

@@ -83,6 +83,8 @@ class KafkaConsumer:
         self._ids = TopicIds(config)
         self._offsets = GroupOffsets(self._ids)
         self._held: set[TopicPartition] = set()
+        #: Came or went since it was cleared.
+        self._moved: set[TopicPartition] = set()
         #: To be read from their first record; what comes of them until they are is of no use.
         self._to_rewind: set[TopicPartition] = set()
         #: Where offsets went back by themselves, and when.
@@ -144,13 +146,14 @@ class KafkaConsumer:
                 self._probe()
                 self._doubt()
                 return []
-            batch = [first, *self._client.consume(max_records, 0)]
+            self._moved.clear()
+            batch = self._client.consume(max_records, 0)
+            if (first.topic(), first.partition()) not in self._moved:  # else it is of an earlier stay
+                batch.insert(0, first)
         self._heard_at = time.monotonic()
         if self._to_rewind:
             batch = [m for m in batch if (m.topic(), m.partition()) not in self._to_rewind]
-        if any(message.error() for message in batch):
-            batch = [message for message in batch if not self._is_event(message)]
-        return batch
+        return self._heard(batch) if any(message.error() for message in batch) else batch
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch no more from these until ``resume``."""
@@ -159,6 +162,10 @@ class KafkaConsumer:
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch from these again."""
         self._client.resume([Position(*partition) for partition in partitions])
+
+    def topic_id(self, topic: str) -> str:
+        """The id of a topic of which this member holds a partition."""
+        return self._ids.of(topic)
 
     def went_back(self, partition: TopicPartition) -> None:
         """The owner saw offsets go back here."""
@@ -189,24 +196,34 @@ class KafkaConsumer:
             self._client.close()
             self._ids.close()
 
-    def _is_event(self, message: Message) -> bool:
-        error: KafkaError | None = getattr(message, "error")()  # noqa: B009 - only confluent_kafka's has it
-        if error is None:
-            return False
-        if error.code() == KafkaError._PARTITION_EOF:
+    def _heard(self, batch: list[Any]) -> list[Message]:
+        """The records of a batch, once what else it holds was heard."""
+        records: list[Message] = []
+        ends: list[Any] = []
+        for message in batch:
+            error: KafkaError | None = message.error()
+            if error is None:
+                records.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends.append(message)
+            else:
+                self._hear(message.topic() or "", error)
+        # Only now: where an error ends it all, nobody gets the records that stand before these ends.
+        for end in ends:
             self._reachable = True
             if self._listener is not None:
-                self._listener.on_end(TopicPartition(message.topic(), message.partition()), message.offset())
-            return True
+                self._listener.on_end(TopicPartition(end.topic(), end.partition()), end.offset())
+        return records
+
+    def _hear(self, topic: str, error: KafkaError) -> None:
         if _STILL_USED in error.str():
             self._wait_for_identity()
-            return True
+            return
         if _FENCED in error.str() and self._claims_its_identity():
-            return True
+            return
         if error.fatal() or error.code() in _HOPELESS:
-            raise client_failure(error, f"consuming {message.topic() or 'topics'}")
-        self._say(message.topic() or "", error)
-        return True
+            raise client_failure(error, f"consuming {topic or 'topics'}")
+        self._say(topic, error)
 
     def _notice_new_topics(self) -> None:
         """Begin anew with topics that were deleted and made anew under our hands."""
@@ -322,6 +339,7 @@ class KafkaConsumer:
 
     def _assigned(self, found: Sequence[Position]) -> None:
         partitions = _partitions(found)
+        self._moved.update(partitions)
         try:
             stored, made_anew = self._offsets.read_assigned(self._client, partitions, held=self._held)
         except RecadoError as error:
@@ -345,6 +363,7 @@ class KafkaConsumer:
         self._let_go(found)
 
     def _let_go(self, found: Sequence[Position]) -> None:
+        self._moved.update(_partitions(found))
         self._held.difference_update(_partitions(found))
         self._to_rewind &= self._held
 

@@ -108,6 +108,10 @@ class MemoryConsumer:
         """By which id the twin's coordinator knows this member."""
         return f"member-{id(self)}"
 
+    def topic_id(self, topic: str) -> str:
+        """Which topic of the name it is."""
+        return f"{topic}-{self._cluster.topic_ids[topic]}"
+
     def wants(self, topic: str) -> bool:
         """Tell whether the subscription names or matches the topic."""
         return topic in self._names or any(pattern.match(topic) for pattern in self._patterns)

@@ -52,6 +52,12 @@ class History(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     dead_letter: str = ""
     #: Its key's later records wait behind it, and it waits behind the earlier ones.
     parked: bool = False
+    #: The id of the topic; empty where nobody told. One that was made anew has the same name and other records.
+    topic_id: str = ""
+
+    def is_of(self, topic_id: str) -> bool:
+        """Whether it is of the topic of this id, as far as both are known: not of an earlier one of the name."""
+        return not topic_id or self.topic_id in ("", topic_id)
 
 
 _decode = msgspec.json.Decoder(History).decode
@@ -69,10 +75,11 @@ def history_of(message: Message) -> History | None:
     return None
 
 
-def began(message: Message, group: str) -> History:
+def began(message: Message, group: str, topic_id: str = "") -> History:
     """The history of a record that comes from its own topic."""
     kind, timestamp_ms = message.timestamp()
-    return History(group, message.topic(), message.partition(), message.offset(), timestamp_ms if kind else -1)
+    place = (message.topic(), message.partition(), message.offset())
+    return History(group, *place, timestamp_ms if kind else -1, topic_id=topic_id)
 
 
 def failure_of(error: BaseException, now_ms: int) -> Failure:

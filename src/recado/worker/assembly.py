@@ -153,10 +153,17 @@ class Parts:
             if runner.handler.window_s is not None
         }
 
-    def holdings(self, guards: Mapping[Runner, Guard], homes: Mapping[TopicPartition, TopicPartition]) -> Holdings:
+    def holdings(
+        self,
+        guards: Mapping[Runner, Guard],
+        homes: Mapping[TopicPartition, TopicPartition],
+        topic_id: Callable[[str], str],
+    ) -> Holdings:
         """What it holds: nothing yet."""
         find = _finder(self.handlers, self.settings.topic, self.crew.runners)
-        return Holdings(group=self.group, runners=self.crew.runners, find=find, guards=guards, homes=homes)
+        return Holdings(
+            group=self.group, runners=self.crew.runners, find=find, guards=guards, homes=homes, topic_id=topic_id
+        )
 
     def delaying(self, outlet: Outlet) -> DelayService:
         """Who moves on what waits in delay topics."""
@@ -199,7 +206,7 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
     guards, outlet = parts.guards(), functools.cache(parts.outlet)
     delaying = parts.delaying(outlet())
     consumer = Returns(consumer=member, reader=reader, topics=lambda: outlet().topics, group=parts.group, clock=clock)
-    holdings = parts.holdings(guards, consumer.homes)
+    holdings = parts.holdings(guards, consumer.homes, consumer.topic_id)
     transactions = Transactions(
         consumer=consumer, holdings=holdings, transactor=lambda: outlet().transactor(parts.group), clock=clock
     )
@@ -285,7 +292,7 @@ def _disconnect(outlet: Outlet) -> None:
 def assemble_share(parts: Parts, consumer: ShareConsumer) -> Engine:
     """Wire a worker that is a member of a share group."""
     delays, guards, outlet = Delays(), parts.guards(), functools.cache(parts.outlet)
-    holdings = parts.holdings(guards, {})
+    holdings = parts.holdings(guards, {}, lambda topic: "")
     outbound = Outbound(
         tray=parts.crew.tray, connect=lambda: outlet().producer, transactions=None, clock=time.monotonic
     )

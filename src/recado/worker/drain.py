@@ -76,12 +76,12 @@ class Drain:
         """
         self._deadline = time.monotonic() + self._drain_s
         self._holdings.draining = True
-        self._holdings.close(self._holdings.snapshot())
+        self._epochs = self._holdings.snapshot()  # of a partition that is lost until the end, too
+        self._holdings.close(self._epochs)
         self._settlement.release_closed()
         self._finish_executing()
         self._settlement.settle_all()
         remaining = self._remaining()
-        self._epochs = self._holdings.snapshot()
         for runner in self._holdings.runners:
             runner.stop()
         budget_s = max(0.0, self._deadline - time.monotonic()) if self._consumer.reachable else 0.0

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from recado.kafka.abstract import Committed, Message
+from recado.outcomes.history import History, began
 from recado.outcomes.offset_commits import how_far
 from recado.outcomes.resume import tracker_of
 from recado.record import TopicPartition
+from recado.worker.returned import Returned
 from recado.worker.stamps import Stamps
 
 __all__ = ["Epoch", "Stop"]
@@ -56,6 +58,7 @@ class Epoch:
         "stamps",
         "stop",
         "topic",
+        "topic_id",
         "tracker",
         "transactional",
         "where",
@@ -68,11 +71,14 @@ class Epoch:
         committed: Committed | None = None,
         *,
         home: TopicPartition | None = None,
+        topic_id: str = "",
     ) -> None:
         self.where = where
         #: Where its records stood first: another partition where they come back from a retry topic.
         self.home = home or where
         self.topic, self.partition, self.group = where.topic, where.partition, group
+        #: The id of the topic where its records stood first; empty where nobody tells.
+        self.topic_id = topic_id
         self.tracker = tracker_of(committed)
         #: Since when its records have been there, of some of them.
         self.stamps = Stamps()
@@ -96,6 +102,10 @@ class Epoch:
         self.fenced = False
         #: Set when its handler failed for good.
         self.stop: Stop | None = None
+
+    def history_of(self, message: Message) -> History:
+        """What became of one of its records before this attempt."""
+        return message.history if isinstance(message, Returned) else began(message, self.group, self.topic_id)
 
     @property
     def uncommitted(self) -> bool:

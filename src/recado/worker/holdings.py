@@ -30,9 +30,11 @@ class Holdings:
         find: Callable[[str], Runner | None],
         guards: Mapping[Runner, Guarding],
         homes: Mapping[TopicPartition, TopicPartition],
+        topic_id: Callable[[str], str],
     ) -> None:
         self._guards = guards
         self._homes = homes
+        self._topic_id = topic_id
         self._group = group
         self._find = find
         self._by_topic: dict[str, Runner] = {}
@@ -57,7 +59,9 @@ class Holdings:
 
     def open(self, where: TopicPartition, committed: Committed | None) -> Epoch:
         """Begin a new epoch for a partition, at what the group has committed."""
-        epoch = self.epochs[where] = Epoch(where, self._group, committed, home=self._homes.get(where))
+        home = self._homes.get(where, where)
+        topic_id = self._topic_id(home.topic)
+        epoch = self.epochs[where] = Epoch(where, self._group, committed, home=home, topic_id=topic_id)
         epoch.closed = self.draining
         runner = self._find(epoch.home.topic)
         if runner is None:

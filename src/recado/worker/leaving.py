@@ -14,7 +14,7 @@ from recado.worker.delays import Delays
 from recado.worker.exits import Exits
 from recado.worker.holdings import Holdings
 from recado.worker.parking import Parking
-from recado.worker.returned import Returned, history_here
+from recado.worker.returned import Returned
 from recado.worker.run import Run
 from recado.worker.runner import Runner
 
@@ -62,7 +62,7 @@ class Leaving:
         leaving = run.messages[run.at :] if many else [run.messages[run.at]]
         cause = cause_of(error, reason)
         for message in leaving:
-            history = failed(history_here(message, epoch.group), *run.failures)
+            history = failed(epoch.history_of(message), *run.failures)
             self._exits.bury(epoch, message, history, cause)
             epoch.held_bytes -= len(message)
         run.at = run.settled = run.at + len(leaving)
@@ -99,7 +99,7 @@ class Leaving:
     def _history(self, run: Run, delay_s: float) -> History:
         """What became of the record at ``run.at`` up to now."""
         due_ms = wall_clock_ms() + math.ceil(delay_s * 1000)
-        return failed(history_here(run.messages[run.at], run.epoch.group), *run.failures, due_ms=due_ms)
+        return failed(run.epoch.history_of(run.messages[run.at]), *run.failures, due_ms=due_ms)
 
     def _left(self, run: Run) -> None:
         """The record at ``run.at`` left its partition; what follows goes on."""

@@ -24,7 +24,7 @@ class Place:
 
 
 class Line:
-    """What is parked of one key. A record is known by the offset where it stood first."""
+    """What is parked of one key. A record is known by its place in the order of all: where it stood first."""
 
     __slots__ = ("out", "places", "sent", "waiting")
 

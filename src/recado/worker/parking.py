@@ -26,7 +26,7 @@ from recado.worker.exits import Exits
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
 from recado.worker.parked_line import Line, Place
-from recado.worker.returned import Returned, history_here
+from recado.worker.returned import Returned
 
 __all__ = ["Parking"]
 
@@ -35,14 +35,21 @@ log = structlog.get_logger(__name__)
 #: Rest before the next try where the retry topic cannot be made, in seconds.
 AGAIN_S = 1.0
 
+#: What no partition has as many of, and no partition meets as many others.
+MOST_OFFSETS, MOST_FOREIGN = 1 << 63, 1 << 20
+
 #: Records, and the stay that they belong to.
 Some = tuple[Epoch, list[Message]]
 
 
 class _Home:
-    """One partition of a topic, and what is parked of it by key."""
+    """One partition of a topic, and what is parked of it by key.
 
-    __slots__ = ("back", "changes", "copies", "epoch", "held", "is_known", "lines")
+    A record is known here by its place in the order of all: its offset, or something lower where it is of an earlier
+    topic of the name, or of another partition (their number has changed), whose order nobody knows.
+    """
+
+    __slots__ = ("back", "changes", "comes_back", "copies", "epoch", "foreign", "held", "is_known", "lines")
 
     def __init__(self, epoch: Epoch) -> None:
         self.epoch = epoch
@@ -56,6 +63,17 @@ class _Home:
         #: The stays of its retry partitions.
         self.back: set[Epoch] = set()
         self.changes = -1
+        #: Whether what leaves it comes back to it; to another one where its topic has more partitions than before.
+        self.comes_back = True
+        #: Earlier topics of the name, and other partitions, in the order in which they were met.
+        self.foreign: dict[tuple[str, int], int] = {}
+
+    def place(self, history: History) -> int:
+        """Where a record comes in the order of all; one that stood in this very partition is at its offset."""
+        if history.partition == self.epoch.partition and history.is_of(self.epoch.topic_id):
+            return history.offset
+        met = self.foreign.setdefault((history.topic_id, history.partition), len(self.foreign))
+        return history.offset - (MOST_FOREIGN - met) * MOST_OFFSETS
 
 
 class Parking:
@@ -103,15 +121,16 @@ class Parking:
     def park(self, epoch: Epoch, message: Message, history: History) -> None:
         """Let a failed record wait in the retry topic, and its key's later ones behind it."""
         source, key = self._holdings.get(epoch.home), message.key()
-        if source is not None and key is not None:
-            self._home_of(source).lines.setdefault(key, Line()).send(history.offset)
+        if source is not None and key is not None and (home := self._home_of(source)).comes_back:
+            home.lines.setdefault(key, Line()).send(home.place(history))
         self._exits.park(epoch, message, parked(history))
 
     def keep_history(self, epoch: Epoch, message: Returned, history: History) -> None:
         """A parked record failed again: its attempts shall outlive this process."""
         source = self._holdings.get(epoch.home)
         if source is not None and not epoch.transactional:
-            copies, first = self._home_of(source).copies, history.offset
+            home = self._home_of(source)
+            copies, first = home.copies, home.place(history)
             copies[first] = copies.get(first, 0) + 1
             self._exits.add_copy(epoch, message, history)
 
@@ -137,7 +156,7 @@ class Parking:
 
     def _home_of(self, epoch: Epoch) -> _Home:
         home = self._homes.get(epoch.where)
-        if home is None:
+        if home is None or home.epoch.topic_id != epoch.topic_id:  # of another topic: what waits is read again
             home = self._homes[epoch.where] = _Home(epoch)
         elif home.epoch is not epoch:  # it began again; what is parked stays so
             home.epoch, home.is_known, home.held = epoch, False, []
@@ -162,6 +181,7 @@ class Parking:
         if not count or not sources:
             return False
         back = [self._holdings.get(TopicPartition(topic, n)) for n in range(source.partition, count, sources)]
+        home.comes_back = bool(back)
         return all(epoch is not None and epoch.tracker.end_was_reached for epoch in back)
 
     def _divert(self, home: _Home, messages: Sequence[Message]) -> list[Message]:
@@ -180,7 +200,7 @@ class Parking:
                 epoch.tracker.done([offset])
             else:
                 line.send(offset)
-                self._exits.park(epoch, message, parked(history_here(message, epoch.group)))
+                self._exits.park(epoch, message, parked(epoch.history_of(message)))
         return through
 
     def _take_back(self, epoch: Epoch, messages: list[Message]) -> list[Message]:
@@ -197,7 +217,7 @@ class Parking:
 
     def _may_pass(self, home: _Home, epoch: Epoch, message: Returned, history: History) -> bool:
         """Take a parked record in; whether its key's lane may have it at once."""
-        key, first = message.key(), history.offset
+        key, first = message.key(), home.place(history)
         if not history.parked or key is None:
             return True
         line = home.lines.get(key)
@@ -230,9 +250,10 @@ class Parking:
 
         At hand means that its offset is not done: should it fail here, it is parked anew.
         """
-        if not home.is_known or history.first_failure_ms or (line is not None and line.is_sent(history.offset)):
+        first = home.place(history)
+        if not home.is_known or history.first_failure_ms or (line is not None and line.is_sent(first)):
             return False
-        return history.offset <= home.epoch.tracker.last
+        return 0 <= first <= home.epoch.tracker.last
 
     def _release(self, line: Line, found: list[Some]) -> float:
         """Hand out of a line what is due; in the key's lane the others follow the first. Seconds until more is due."""

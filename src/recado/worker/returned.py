@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from recado.kafka.abstract import Message
-from recado.outcomes.history import History, began, history_of
+from recado.outcomes.history import History, history_of
 from recado.record import TopicPartition
 
-__all__ = ["Origin", "Returned", "history_here", "origin_of", "returned"]
+__all__ = ["Origin", "Returned", "origin_of", "returned"]
 
 
 class Origin(NamedTuple):
@@ -60,11 +60,6 @@ def returned(message: Message, group: str, home: TopicPartition) -> Returned | N
     elif (history.group, history.topic) != (group, home.topic):
         return None
     return Returned(message, history)
-
-
-def history_here(message: Message, group: str) -> History:
-    """What became of a record in its group before this attempt."""
-    return message.history if isinstance(message, Returned) else began(message, group)
 
 
 def origin_of(message: Message) -> Origin:

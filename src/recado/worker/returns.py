@@ -77,8 +77,14 @@ class Returns:
             self._look()
         if not self.homes or self._reader is None:
             return self._consumer.consume(max_records, timeout_s)
-        back = self._read_back(self._reader, max(1, max_records // 2))
-        return back + self._consumer.consume(max(1, max_records - len(back)), 0.0 if back else timeout_s)
+        back, ends = self._read_back(self._reader, max(1, max_records // 2))
+        found = self._consumer.consume(max(1, max_records - len(back)), 0.0 if back else timeout_s)
+        # Only now: inside ``consume`` a partition may be revoked, and who knew of an end beyond records that it was not
+        # given yet would commit past them.
+        for where, offset in ends.items():
+            if where in self.homes:
+                self._told().on_end(where, offset)
+        return back + found
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch no more from these until ``resume``."""
@@ -95,6 +101,10 @@ class Returns:
             self._consumer.resume(others)
         if mine and self._reader is not None:
             self._reader.resume(mine)
+
+    def topic_id(self, topic: str) -> str:
+        """The id of a topic of which this member holds a partition."""
+        return self._consumer.topic_id(topic)
 
     def went_back(self, partition: TopicPartition) -> None:
         """Hear that the owner saw offsets go back here."""
@@ -168,6 +178,9 @@ class Returns:
 
     def _let_go(self, partitions: Sequence[TopicPartition], back: list[TopicPartition]) -> None:
         self._held.difference_update(partitions)
+        self._end(back)
+
+    def _end(self, back: list[TopicPartition]) -> None:
         for where in back:
             del self.homes[where]
         if back and self._reader is not None:
@@ -177,13 +190,15 @@ class Returns:
         return [p for p in partitions if p in self.homes], [p for p in partitions if p not in self.homes]
 
     def _look(self) -> None:
-        """Begin to read what is there for the partitions that are held."""
-        found = {
-            where: home
-            for topic in {held.topic for held in self._held}
-            for where, home in self._coming_back(topic).items()
-            if where not in self.homes and home in self._held
+        """Begin to read what is there for the partitions that are held, and end what belongs to others now."""
+        homes = {
+            w: home for topic in {held.topic for held in self._held} for w, home in self._coming_back(topic).items()
         }
+        # Where a topic has more partitions than before, what comes back may belong to another of them, and its owner.
+        if gone := sorted(where for where, home in self.homes.items() if homes.get(where, home) != home):
+            self._told().on_revoke(gone)
+            self._end(gone)
+        found = {where: home for where, home in homes.items() if where not in self.homes and home in self._held}
         if not found:
             return
         try:
@@ -204,7 +219,7 @@ class Returns:
             return {}
         return {TopicPartition(name, number): TopicPartition(topic, number % sources) for number in range(count)}
 
-    def _read_back(self, reader: Reader, max_records: int) -> list[Message]:
+    def _read_back(self, reader: Reader, max_records: int) -> tuple[list[Message], dict[TopicPartition, int]]:
         found, ends = reader.read(max_records, 0.0)
         back: list[Message] = []
         for message in found:
@@ -212,7 +227,4 @@ class Returns:
             record = returned(message, self._group, home) if home is not None else None
             if record is not None:  # another group's is a gap here, which counts as done
                 back.append(record)
-        for where, offset in ends.items():
-            if where in self.homes:
-                self._told().on_end(where, offset)
-        return back
+        return back, ends
