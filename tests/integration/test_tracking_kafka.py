@@ -284,3 +284,16 @@ def test_the_gateway_tells_where_a_message_is(scene, topic, tmp_path, monkeypatc
         assert (answer.status_code, answer.json["code"]) == (status, code), path
     for place in (f"{10**30}/0", f"0/{10**30}", "7/0"):
         assert http.get(f"/messages/{name}/{place}").json["state"] == "unknown"
+
+
+def test_records_that_were_deleted_before_the_worker_read_them_are_told(scene, topic):  # noqa: F811
+    name = topic(partitions=1)
+    for _ in range(6):
+        send(scene.bootstrap, name, "fine")
+    commit(scene.bootstrap, scene.group, name, 1)
+    delete_records(scene.bootstrap, name, 4)
+    with scene.worker("from recado.worker import audit\naudit.LOOK_EVERY_S = 0.2\n" + HANDLER, name) as program:
+        eventually(lambda: "deleted before they were read" in program.log, why=lambda: program.log)
+        scene.wait_committed(name, {0: 6})
+        [told] = [line for line in program.log.splitlines() if "deleted before they were read" in line]
+        assert (json.loads(told)["first"], json.loads(told)["last"]) == (1, 3)

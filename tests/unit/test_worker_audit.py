@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import pytest
+from prometheus_client import REGISTRY
 
 from recado import Worker
 from recado.errors import KafkaUnreachable
 from recado.kafka.abstract import Committed
 from recado.kafka.memory import MemoryKafka
 from recado.record import TopicPartition
+from recado.telemetry import logs
 from recado.worker.audit import GRACE_S, STALLED_S, Audit
 from recado.worker.crew import crew_of
 from recado.worker.delays import Delays
@@ -33,6 +38,7 @@ class Scene:
         self.owns: set[TopicPartition] | None = {ONE}
         self.end = 10
         self.away = self.parks = False
+        self.begin = 0
         self.delays = Delays()
         self.holdings = Holdings(
             group="group", runners=crew.runners, find=lambda topic: self.runner, guards={}, homes={}, topic_id=str
@@ -62,6 +68,9 @@ class Scene:
         if self.away:
             raise KafkaUnreachable("nobody answers")
         return dict.fromkeys(partitions, self.end)
+
+    def begins(self, partitions) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, self.begin)
 
     def close(self) -> None: ...
 
@@ -157,3 +166,24 @@ def test_the_twin_says_what_a_member_owns():
     kafka.send("orders", "x", partition=1)
     assert said.ends([ONE, TWO]) == {ONE: 0, TWO: 1}
     consumer.close()
+
+
+def expired() -> float:
+    labels = {"topic": "orders", "outcome": "expired"}
+    return REGISTRY.get_sample_value("recado_worker_records_total", labels) or 0.0
+
+
+def message(offset: int) -> SimpleNamespace:
+    return SimpleNamespace(offset=lambda: offset)
+
+
+def test_records_that_were_deleted_before_they_were_read_are_told_and_other_gaps_are_not(capsys):
+    scene, before = Scene(), expired()
+    logs.set_up(format="json", level="info")
+    scene.epoch.gaps.note([message(12), message(13), message(20)])  # it began at 10
+    scene.begin, scene.end = 12, 30
+    scene.audit.look()
+    scene.audit.look()
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(one["first"], one["last"]) for one in told if "deleted" in one["event"]] == [(10, 11)]
+    assert expired() == before + 2

@@ -241,7 +241,7 @@ class Clients(Protocol):
 
 
 class Coordinator(Protocol):
-    """What Kafka says of a group, beside what its members believe. Any one thread; both calls block for some seconds.
+    """What Kafka says of a group, beside what its members believe. Any one thread; its calls block for some seconds.
 
     They raise KafkaUnreachable and other RecadoErrors.
     """
@@ -251,6 +251,9 @@ class Coordinator(Protocol):
 
     def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Up to where (exclusive) each partition can be read with read_committed."""
+
+    def begins(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that each partition still has."""
 
     def close(self) -> None:
         """Ask no more."""

@@ -33,5 +33,9 @@ class KafkaCoordinator:
         """The last stable offset of each partition."""
         return self._admin.stable_ends(list(partitions))
 
+    def begins(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that each partition still has."""
+        return self._admin.begins(list(partitions))
+
     def close(self) -> None:
         """Nothing to stop: the client ends with its last reference."""

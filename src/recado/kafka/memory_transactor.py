@@ -50,6 +50,12 @@ class MemoryCoordinator:
         with self._kafka.changed:
             return {where: len(self._kafka.logs[where]) for where in partitions if where in self._kafka.logs}
 
+    def begins(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that each partition still has."""
+        with self._kafka.changed:
+            logs = {where: self._kafka.logs[where] for where in partitions if where in self._kafka.logs}
+            return {where: next((n for n, one in enumerate(log) if one), len(log)) for where, log in logs.items()}
+
     def close(self) -> None:
         """Nothing to stop."""
 

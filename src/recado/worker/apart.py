@@ -38,6 +38,11 @@ class CoordinatorApart:
         found: dict[TopicPartition, int] = self._lane.call(("ends", list(partitions)))
         return found
 
+    def begins(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that each partition still has."""
+        found: dict[TopicPartition, int] = self._lane.call(("begins", list(partitions)))
+        return found
+
     def close(self) -> None:
         """Let the other process end. Called by the thread that asks."""
         self._lane.close()

@@ -13,6 +13,7 @@ from recado.errors import RecadoError
 from recado.kafka.abstract import Consumer, Coordinator
 from recado.outcomes.group_topics import is_group_topic
 from recado.record import TopicPartition
+from recado.telemetry.metrics import WORKER_RECORDS
 from recado.worker.delays import Delays
 from recado.worker.epoch import Epoch
 from recado.worker.flow import Flow
@@ -98,6 +99,7 @@ class Audit:
         held = {epoch.where: epoch for epoch in self._holdings.snapshot()}
         owned = self._coordinator.owned(member) if member else set()
         ends = self._ends = self._coordinator.ends(sorted(held)) if held else {}
+        self._say_deleted(held)
         now = self._clock()
         found = list(self._differences(held, owned)) if member else []
         found += self._stalled(held, ends, now)
@@ -108,6 +110,23 @@ class Audit:
         for reason in self._reasons:
             if (reason["code"], reason.get("topic"), reason.get("partition")) not in told:
                 log.error("not as Kafka says", **reason)
+
+    def _say_deleted(self, held: dict[TopicPartition, Epoch]) -> None:
+        """Tell of records that Kafka had deleted (retention) before they were read: no offset tells of them later."""
+        gaps = {where: found for where, epoch in held.items() if epoch.home == where and (found := epoch.gaps.take())}
+        begins = self._coordinator.begins(sorted(gaps)) if gaps else {}
+        for where, found in gaps.items():
+            for first, end in found:
+                if end <= begins.get(where, 0):
+                    WORKER_RECORDS.labels(where.topic, "expired").inc(end - first)
+                    log.error(
+                        "records were deleted before they were read",
+                        topic=where.topic,
+                        partition=where.partition,
+                        first=first,
+                        last=end - 1,
+                        remedy="the topic's retention is shorter than the worker is behind: lengthen it",
+                    )
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_EVERY_S):

@@ -11,6 +11,7 @@ from recado.outcomes.history import History, began
 from recado.outcomes.offset_commits import how_far
 from recado.outcomes.resume import tracker_of
 from recado.record import TopicPartition
+from recado.worker.gaps import Gaps
 from recado.worker.returned import Returned
 from recado.worker.stamps import Stamps
 
@@ -49,6 +50,7 @@ class Epoch:
         "dead",
         "deliveries",
         "fenced",
+        "gaps",
         "group",
         "guard",
         "held_bytes",
@@ -80,6 +82,8 @@ class Epoch:
         #: The id of the topic where its records stood first; empty where nobody tells.
         self.topic_id = topic_id
         self.tracker = tracker_of(committed)
+        #: What was passed without a record.
+        self.gaps = Gaps(committed.offset if committed is not None else -1)
         #: Since when its records have been there, of some of them.
         self.stamps = Stamps()
         #: Bytes of values that were handed over and are not done.

@@ -117,6 +117,7 @@ class Loop:
                 continue  # not ours (any more), or standing still: not committed, so it comes again
             if found[0].offset() <= epoch.tracker.last:
                 epoch = self._begin_again(epoch.where, found[0].offset(), epoch.tracker.last)
+            epoch.gaps.note(found)
             todo = take_in(epoch.tracker, found)
             epoch.stamps.note(found, now_ms)
             if len(todo) < len(found):
