@@ -169,8 +169,8 @@ def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
     if ended == "stopped":
         if fate.dead_again:
             click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
-        again = "recado dead-letters redrive --resume"
-        click.echo(f"Stopped after {redrive.job.redriven:,} letters. Go on with: {again}", err=True)
+        again = "Go on with: recado dead-letters redrive --resume" if redrive.is_noted else "Ask for it again."
+        click.echo(f"Stopped after {redrive.job.redriven:,} letters. {again}", err=True)
         return DEAD_AGAIN if redrive.died else LEFT
     click.echo(f"Redrove {count:,} letters to group {redrive.group}.", err=True)
     if ended == "looked away":

@@ -30,7 +30,7 @@ RATES = (0.01, 1e9)
 LOOK_S = 1.0
 
 #: ``done``: all came back, and where they were followed none is dead again. ``looked away``: all came back, but nobody
-#: saw what became of them to the end. ``stopped``: letters are left, and the redrive can be resumed.
+#: saw what became of them to the end. ``stopped``: letters are left, and the redrive can be resumed if it is noted.
 Ended = Literal["done", "dead again", "looked away", "stopped"]
 
 
@@ -75,6 +75,11 @@ class Redrive:
         """Whether letters are dead again that were not known to be when this run began."""
         return self.fates.dead_again > self._known_dead
 
+    @property
+    def is_noted(self) -> bool:
+        """Whether Kafka knows of it: another value is not kept there, and whoever resumed it would send the first."""
+        return self._value is None or self.job.redriven > 0
+
     def stop(self) -> None:
         """Stop between two batches, so that none is left half done; within a second."""
         self._stop.set()
@@ -109,6 +114,9 @@ class Redrive:
         return "dead again" if self.died else "done"
 
     def _end(self, ended: Ended) -> Ended:
+        if not self.is_noted:
+            self.job = msgspec.structs.replace(self.job, state="stopped")
+            return ended
         self.job = self._desk.note(
             self.job, state="stopped", succeeded=self.fates.done, dead_again=self.fates.dead_again
         )
