@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
+from recado.errors import Backpressure
 from recado.kafka.memory import MemoryMessage
-from recado.letters import redrive
+from recado.letters import redrive, running
 from recado.letters.desk import Found
+from recado.letters.filter import Filter
 from recado.letters.redrive import Redrive
+from recado.letters.running import Report, Running
 from recado.outcomes.letter import letter_of
 from recado.outcomes.settled import Job, Settled
 from recado.record import Outgoing
 from recado.settings import Settings
+from tests.programs import eventually
 
 
 class FakeDesk:
@@ -26,6 +31,9 @@ class FakeDesk:
         self.group = group
         self.look = self
         self.noted: list[Job] = []
+
+    def begin(self, wanted: object, by: str, **_: Any) -> Job:
+        return a_job(by=by)
 
     def settled(self, group: str) -> Settled:
         return Settled(group, {})
@@ -42,7 +50,7 @@ class FakeDesk:
 
 
 def a_job(**fields: Any) -> Job:
-    return Job(id="one", at=1, by="ana", asked={}, ends={}, **fields)
+    return Job(**{"id": "one", "at": 1, "by": "ana", "asked": {}, "ends": {}, **fields})
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +78,47 @@ def test_what_has_sent_another_value_is_noted():
     run = Redrive(desk, a_job(), value=b"better")
     assert (run.run(follow=False), run.is_noted) == ("looked away", True)
     assert [(job.state, job.redriven) for job in desk.noted] == [("running", 3), ("done", 3)]
+
+
+@pytest.fixture
+def slow(monkeypatch) -> threading.Event:
+    """While Kafka keeps the group ``slow`` waiting, until this is set."""
+    answers = threading.Event()
+
+    class SlowDesk(FakeDesk):
+        def __init__(self, settings: Settings, group: str, wanted: object = None) -> None:
+            super().__init__(settings, group, wanted)
+            assert group != "slow" or answers.wait(20)
+
+    monkeypatch.setattr(running, "Desk", SlowDesk)
+    monkeypatch.setattr(running, "TURN_S", 0.1)
+    return answers
+
+
+def test_who_settles_letters_waits_for_others_of_the_group_only_and_not_for_long(slow):
+    runs, reports = Running(Settings()), []
+
+    def start(group: str) -> None:
+        reports.append(runs.start(group, Filter(), by="ana", follow=False))
+
+    first = threading.Thread(target=start, args=("slow",))
+    first.start()
+    eventually(lambda: "slow" in runs._settling)
+    for _ in range(3):
+        with pytest.raises(Backpressure, match="slow"):
+            start("slow")
+        with pytest.raises(Backpressure, match="slow"):
+            runs.stop("slow", "one")
+    start("other")
+    slow.set()
+    first.join(20)
+    assert len(reports) == 2, "nothing is done for who has been told that it was not"
+    with runs.alone("slow"):
+        pass
+
+
+def test_letters_of_a_few_groups_only_are_settled_at_once(slow):
+    runs = Running(Settings())
+    with runs.alone("a"), runs.alone("b"), runs.alone("c"), runs.alone("d"), pytest.raises(Backpressure, match="4"):
+        runs.start("e", Filter(), by="ana")
+    assert isinstance(runs.start("e", Filter(), by="ana", follow=False), Report)
