@@ -122,3 +122,21 @@ def test_letters_of_a_few_groups_only_are_settled_at_once(slow):
     with runs.alone("a"), runs.alone("b"), runs.alone("c"), runs.alone("d"), pytest.raises(Backpressure, match="4"):
         runs.start("e", Filter(), by="ana")
     assert isinstance(runs.start("e", Filter(), by="ana", follow=False), Report)
+
+
+def test_what_ends_a_redrive_is_told_whatever_it_is(slow, monkeypatch):
+    def broken(*_: object) -> list[Found]:
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr(redrive, "batches", broken)
+    runs = Running(Settings())
+    runs.start("other", Filter(), by="ana", follow=False)
+    run = runs._runs["other"]
+    run.thread.join(20)
+    report = run.report()
+    assert (report.here, report.ended, report.error) == (False, None, "unexpected: ValueError: a mistake of ours")
+
+
+def test_a_first_step_beyond_all_letters_brings_them_all_back():
+    run = Redrive(FakeDesk(Settings(), "g"), a_job(canary=[10**20]))
+    assert (run.run(follow=False), run.count) == ("looked away", 3)

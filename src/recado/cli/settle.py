@@ -18,7 +18,7 @@ from recado.cli.options import settings_options
 from recado.cli.status_line import StatusLine
 from recado.letters.desk import Desk, batches, check, ends_of, found
 from recado.letters.filter import Filter
-from recado.letters.redrive import CANARY, RATES, Redrive, Standing
+from recado.letters.redrive import CANARY, MAX_BY, MAX_REASON, RATES, Redrive, Standing
 from recado.settings import Settings
 from recado.tracking.look import Look
 
@@ -37,6 +37,17 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     return value
 
 
+def _noted(most: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Refuse a text that is too long for a note."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value is not None and len(value) > most:
+            raise click.BadParameter(f"it has {len(value)} characters, and {most} at most are noted.")
+        return value
+
+    return check
+
+
 def _filtered(command: F) -> F:
     """Give a command the options that say which letters are meant."""
     options = [
@@ -44,7 +55,12 @@ def _filtered(command: F) -> F:
         filter_options,
         click.option("--all", "everything", is_flag=True, help="Every letter of the group."),
         click.option("--dry-run", is_flag=True, help="Only count them."),
-        click.option("--by", default=None, help="Who does this; your user name where it is left out."),
+        click.option(
+            "--by",
+            default=None,
+            callback=_noted(MAX_BY),
+            help="Who does this; your user name where it is left out.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -109,7 +125,7 @@ def redrive(
 
 @click.command()
 @_filtered
-@click.option("--reason", required=True, help="Why.")
+@click.option("--reason", required=True, callback=_noted(MAX_REASON), help="Why.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @settings_options(group="Whose dead letters.")
 def discard(reason: str, yes: bool, **given: Any) -> int:

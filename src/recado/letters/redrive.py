@@ -18,10 +18,16 @@ from recado.letters.follow import Fates, brought_back, fates
 from recado.outcomes.settled import Job
 from recado.tracking.look import Look
 
-__all__ = ["CANARY", "RATES", "Ended", "Redrive", "Standing"]
+__all__ = ["CANARY", "MAX_BY", "MAX_REASON", "MAX_STEP", "RATES", "Ended", "Redrive", "Standing"]
 
 #: The usual first steps: so many letters come back, and each time it is waited for what becomes of them.
 CANARY = (1, 10)
+
+#: The largest of the first steps: with more, nobody tries anything out.
+MAX_STEP = 100_000
+
+#: What is noted of who settles letters, and why, in characters: the note must go into one record.
+MAX_BY, MAX_REASON = 500, 4_000
 
 #: The least and the most letters a second that may be asked for: a rest that a timer takes, and more than anyone needs.
 RATES = (0.01, 1e9)
@@ -93,7 +99,8 @@ class Redrive:
         letters = found(self._desk.look, self.group, self._wanted, dict(self.job.ends))
         try:
             for size in self._steps():
-                self._send(list(islice(letters, size)))
+                for batch in batches(islice(letters, size)):
+                    self._send(batch)
                 self._follow()
                 if self.died:
                     return self._end("stopped")
@@ -128,15 +135,13 @@ class Redrive:
         before = self.job.redriven
         for size in self.job.canary:
             if before < size:
-                yield size - before
+                yield min(size - before, MAX_STEP)
             before = max(0, before - size)
 
     def _send(self, batch: list[Found]) -> None:
         ahead_s = self.count / self.job.rate - (time.monotonic() - self._began) if self.job.rate else 0.0
         if self._stop.wait(max(0.0, ahead_s)):
             raise _Stopped
-        if not batch:
-            return
         self.job = self._desk.redrive(self.job, batch, value=self._value)
         for one in batch:
             self._redriven.add(*one.origin)

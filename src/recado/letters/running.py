@@ -14,6 +14,7 @@ from recado.errors import Backpressure, RecadoError, RedriveRunning, UnknownRedr
 from recado.letters.desk import Desk
 from recado.letters.filter import Filter
 from recado.letters.redrive import Ended, Redrive, Standing
+from recado.outcomes.decide import describe
 from recado.outcomes.settled import Job
 from recado.settings import Settings
 from recado.tracking.look import Look
@@ -191,6 +192,9 @@ class _Run:
         except RecadoError as error:
             self._error = str(error)
             log.warning("redrive-broken", group=self.redrive.group, redrive=self.redrive.job.id, error=str(error))
+        except Exception as error:  # a thread that died of a mistake of ours would leave it running for whoever asks
+            self._error = f"unexpected: {describe(error)}"
+            log.exception("redrive-broken", group=self.redrive.group, redrive=self.redrive.job.id)
         else:
             log.info("redrive-ended", group=self.redrive.group, redrive=self.redrive.job.id, ended=self._ended)
 
