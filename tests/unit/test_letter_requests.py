@@ -50,6 +50,7 @@ def test_a_redrive_is_read():
      ({"all": True, "kind": "x"}, "all"), ({"since": 7, "until": 7}, "until"),
      ({"all": True, "canary": [0]}, "canary"), ({"all": True, "canary": [10**20]}, "canary"),
      ({"all": True, "canary": [1, 100_001]}, "canary"), ({"all": True, "by": "x" * 501}, "by"),
+     ({"text": "x" * 800_000}, "text"), ({"letters": ["dlq.g." + "x" * 90 + "/0/17"] * 9_000, "key": "k"}, "letters"),
      ({"all": True, "canary": [1] * 11}, "canary"), ({"all": True, "value": "x"}, "value"),
      ({"letters": [ONE, ONE], "value": "x"}, "value"),
      ({"letters": [ONE], "value": "x", "value_base64": ""}, "value_base64"),

@@ -18,7 +18,7 @@ from recado.cli.options import settings_options
 from recado.cli.status_line import StatusLine
 from recado.letters.desk import Desk, batches, check, ends_of, found
 from recado.letters.filter import Filter
-from recado.letters.redrive import CANARY, MAX_BY, MAX_REASON, RATES, Redrive, Standing
+from recado.letters.redrive import CANARY, MAX_BY, MAX_REASON, RATES, Redrive, Standing, too_long
 from recado.settings import Settings
 from recado.tracking.look import Look
 
@@ -113,6 +113,8 @@ def redrive(
             raise click.UsageError("--value is for one letter: name it as TOPIC/PARTITION/OFFSET.")
         if given["dry_run"]:
             return _count(settings, wanted)
+        if field := too_long(wanted):
+            raise click.UsageError(f"Too much to be noted ({field}): use a filter, or several redrives.")
         desk = Desk(settings, settings.group, wanted)
         steps = CANARY if canary else ()
         # A value is not kept beside the job, so what sends another one is there as a whole or not at all.

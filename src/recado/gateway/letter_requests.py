@@ -13,7 +13,7 @@ from recado.gateway.parse import decoded, parse_query
 from recado.gateway.problem import invalid
 from recado.letters.filter import Filter
 from recado.letters.listing import NEWEST
-from recado.letters.redrive import CANARY, MAX_BY, MAX_REASON, MAX_STEP, RATES
+from recado.letters.redrive import CANARY, MAX_BY, MAX_REASON, MAX_STEP, RATES, too_long
 from recado.record import name_of, place_of
 from recado.settings import is_topic_name
 
@@ -133,7 +133,9 @@ def redrive_asked(body: bytes) -> RedriveAsked:
     if asked.rate and not least <= asked.rate <= most:
         raise invalid("rate", f"it must be 0 (as fast as it goes), or {least:g} to {most:g} letters a second.")
     _check_length("by", asked.by, MAX_BY)
-    asked.filter(), asked.steps(), asked.new_value()
+    if field := too_long(asked.filter()):
+        raise invalid(field, "it is too long to be noted; use a filter, or several requests.")
+    asked.steps(), asked.new_value()
     return asked
 
 

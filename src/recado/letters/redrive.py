@@ -18,7 +18,7 @@ from recado.letters.follow import Fates, brought_back, fates
 from recado.outcomes.settled import Job
 from recado.tracking.look import Look
 
-__all__ = ["CANARY", "MAX_BY", "MAX_REASON", "MAX_STEP", "RATES", "Ended", "Redrive", "Standing"]
+__all__ = ["CANARY", "MAX_BY", "MAX_REASON", "MAX_STEP", "RATES", "Ended", "Redrive", "Standing", "too_long"]
 
 #: The usual first steps: so many letters come back, and each time it is waited for what becomes of them.
 CANARY = (1, 10)
@@ -29,6 +29,9 @@ MAX_STEP = 100_000
 #: What is noted of who settles letters, and why, in characters: the note must go into one record.
 MAX_BY, MAX_REASON = 500, 4_000
 
+#: What is noted of which letters a redrive means, in bytes as JSON, for the same reason.
+MAX_ASKED_BYTES = 800_000
+
 #: The least and the most letters a second that may be asked for: a rest that a timer takes, and more than anyone needs.
 RATES = (0.01, 1e9)
 
@@ -38,6 +41,12 @@ LOOK_S = 1.0
 #: ``done``: all came back, and where they were followed none is dead again. ``looked away``: all came back, but nobody
 #: saw what became of them to the end. ``stopped``: letters are left, and the redrive can be resumed if it is noted.
 Ended = Literal["done", "dead again", "looked away", "stopped"]
+
+
+def too_long(wanted: Filter) -> str | None:
+    """The field that makes a filter too long to be noted with a redrive; None where it is not."""
+    sizes = {name: len(msgspec.json.encode(content)) for name, content in msgspec.structs.asdict(wanted).items()}
+    return max(sizes, key=sizes.__getitem__) if sum(sizes.values()) > MAX_ASKED_BYTES else None
 
 
 class Standing(NamedTuple):
