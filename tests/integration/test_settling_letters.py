@@ -304,6 +304,9 @@ def recado_state(scene) -> str:  # noqa: F811
         (["show", "dlq.g.t/9999999999/0"], "TOPIC/PARTITION/OFFSET"),
         (["list", "--since", "1h", "--until", "2h"], "--since"),
         (["discard", "--all", "--reason", " ", "--dry-run"], "--reason"),
+        (["discard", "--all", "--reason", "x" * 4_001], "--reason"),
+        (["discard", "--all", "--reason", "x", "--by", "x" * 501], "--by"),
+        (["redrive", "--all", "--by", "x" * 501], "--by"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(words, what):

@@ -48,7 +48,9 @@ def test_a_redrive_is_read():
      ({"all": True, "rate": -1}, "rate"), ({"all": True, "rate": 1e300}, "rate"),
      ({"all": True, "rate": 1e-300}, "rate"), ({"all": True, "letters": [ONE]}, "all"),
      ({"all": True, "kind": "x"}, "all"), ({"since": 7, "until": 7}, "until"),
-     ({"all": True, "canary": [0]}, "canary"),
+     ({"all": True, "canary": [0]}, "canary"), ({"all": True, "canary": [10**20]}, "canary"),
+     ({"all": True, "canary": [1, 100_001]}, "canary"), ({"all": True, "by": "x" * 501}, "by"),
+     ({"text": "x" * 800_000}, "text"), ({"letters": ["dlq.g." + "x" * 90 + "/0/17"] * 9_000, "key": "k"}, "letters"),
      ({"all": True, "canary": [1] * 11}, "canary"), ({"all": True, "value": "x"}, "value"),
      ({"letters": [ONE, ONE], "value": "x"}, "value"),
      ({"letters": [ONE], "value": "x", "value_base64": ""}, "value_base64"),
@@ -61,11 +63,18 @@ def test_what_is_wrong_is_named(fields, field):
     assert (refused.value.status, refused.value.extensions["field"]) == (422, field)
 
 
-@pytest.mark.parametrize("fields", [{"all": True}, {"all": True, "reason": " "}])
-def test_a_discard_needs_a_reason(fields):
+@pytest.mark.parametrize("fields", [{}, {"reason": " "}, {"reason": "x" * 4_001}])
+def test_a_discard_needs_a_reason_that_can_be_noted(fields):
     with pytest.raises(Problem) as refused:
-        discard_asked(body(**fields))
+        discard_asked(body(all=True, **fields))
     assert refused.value.extensions["field"] == "reason"
+
+
+def test_who_discards_is_noted_so_the_name_has_its_limit():
+    assert discard_asked(body(all=True, reason="x" * 4_000, by="x" * 500)).by == "x" * 500
+    with pytest.raises(Problem) as refused:
+        discard_asked(body(all=True, reason="x", by="x" * 501))
+    assert refused.value.extensions["field"] == "by"
 
 
 def test_a_list_is_read():

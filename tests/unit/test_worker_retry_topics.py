@@ -234,6 +234,34 @@ def test_what_is_done_is_deleted_and_what_rests_is_committed_again(kafka, monkey
         wait_committed(kafka, 3, topic=RETRY)
 
 
+def test_of_a_retry_topic_that_two_groups_share_each_deletes_its_own_records_only(kafka, monkeypatch):
+    monkeypatch.setattr(sweep, "SWEEP_EVERY_S", 0.05)
+    monkeypatch.setattr(sweep, "RENEW_EVERY_S", 0.05)
+    worker, seen, topic = Worker(), [], f"retry.{GROUP}.orders.eu"
+
+    @worker.handler("orders.eu")
+    def handle(record: Record) -> None:
+        seen.append(record.offset)
+
+    def there() -> list[int]:
+        return [offset for offset, message in enumerate(kafka.logs[where]) if message is not None]
+
+    kafka.create_topic("orders.eu", 1)
+    kafka.create_topic(topic, 1)
+    where, other = TopicPartition(topic, 0), History(f"{GROUP}.orders", "eu", 0, 7)
+    for history in (*[History(GROUP, "orders.eu", 0, number) for number in range(2)], other, other):
+        kafka.append(Outgoing(topic, b"again", "id", b"k", [header_of(history)], 0))
+    kafka.append(Outgoing(topic, b"again", "id", b"k", [header_of(History(GROUP, "orders.eu", 0, 2))], 0))
+    with member(worker, kafka):
+        wait_committed(kafka, 5, topic=topic)
+        eventually(lambda: there() == [2, 3, 4])
+        time.sleep(0.5)  # several sweeps
+        assert there() == [2, 3, 4], "the other group has not handled its records"
+        kafka.delete_before({where: 4})
+        eventually(lambda: not there())
+    assert seen == [0, 1, 2]
+
+
 def test_a_pattern_does_not_mean_the_groups_own_topics(kafka):
     worker, seen = Worker(), []
 

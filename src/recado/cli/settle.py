@@ -18,7 +18,7 @@ from recado.cli.options import settings_options
 from recado.cli.status_line import StatusLine
 from recado.letters.desk import Desk, batches, check, ends_of, found
 from recado.letters.filter import Filter
-from recado.letters.redrive import CANARY, RATES, Redrive, Standing
+from recado.letters.redrive import CANARY, MAX_BY, MAX_REASON, RATES, Redrive, Standing, too_long
 from recado.settings import Settings
 from recado.tracking.look import Look
 
@@ -37,6 +37,17 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     return value
 
 
+def _noted(most: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Refuse a text that is too long for a note."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value is not None and len(value) > most:
+            raise click.BadParameter(f"it has {len(value)} characters, and {most} at most are noted.")
+        return value
+
+    return check
+
+
 def _filtered(command: F) -> F:
     """Give a command the options that say which letters are meant."""
     options = [
@@ -44,7 +55,12 @@ def _filtered(command: F) -> F:
         filter_options,
         click.option("--all", "everything", is_flag=True, help="Every letter of the group."),
         click.option("--dry-run", is_flag=True, help="Only count them."),
-        click.option("--by", default=None, help="Who does this; your user name where it is left out."),
+        click.option(
+            "--by",
+            default=None,
+            callback=_noted(MAX_BY),
+            help="Who does this; your user name where it is left out.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -97,6 +113,8 @@ def redrive(
             raise click.UsageError("--value is for one letter: name it as TOPIC/PARTITION/OFFSET.")
         if given["dry_run"]:
             return _count(settings, wanted)
+        if field := too_long(wanted):
+            raise click.UsageError(f"Too much to be noted ({field}): use a filter, or several redrives.")
         desk = Desk(settings, settings.group, wanted)
         steps = CANARY if canary else ()
         # A value is not kept beside the job, so what sends another one is there as a whole or not at all.
@@ -109,7 +127,7 @@ def redrive(
 
 @click.command()
 @_filtered
-@click.option("--reason", required=True, help="Why.")
+@click.option("--reason", required=True, callback=_noted(MAX_REASON), help="Why.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @settings_options(group="Whose dead letters.")
 def discard(reason: str, yes: bool, **given: Any) -> int:
@@ -169,8 +187,8 @@ def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
     if ended == "stopped":
         if fate.dead_again:
             click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
-        again = "recado dead-letters redrive --resume"
-        click.echo(f"Stopped after {redrive.job.redriven:,} letters. Go on with: {again}", err=True)
+        again = "Go on with: recado dead-letters redrive --resume" if redrive.is_noted else "Ask for it again."
+        click.echo(f"Stopped after {redrive.job.redriven:,} letters. {again}", err=True)
         return DEAD_AGAIN if redrive.died else LEFT
     click.echo(f"Redrove {count:,} letters to group {redrive.group}.", err=True)
     if ended == "looked away":

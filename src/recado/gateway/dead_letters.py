@@ -87,7 +87,7 @@ class DeadLetters:
         if asked.dry_run:
             return self._counted(group, wanted)
         count, complete = 0, True
-        with self._running.alone:
+        with self._running.alone(group):
             desk = self._running.settle(group, wanted)
             deadline = time.monotonic() + SEARCH_S
             for batch in batches(found(desk.look, group, wanted, ends_of(desk.look, group))):

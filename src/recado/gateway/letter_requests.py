@@ -13,7 +13,7 @@ from recado.gateway.parse import decoded, parse_query
 from recado.gateway.problem import invalid
 from recado.letters.filter import Filter
 from recado.letters.listing import NEWEST
-from recado.letters.redrive import CANARY, RATES
+from recado.letters.redrive import CANARY, MAX_BY, MAX_REASON, MAX_STEP, RATES, too_long
 from recado.record import name_of, place_of
 from recado.settings import is_topic_name
 
@@ -86,8 +86,8 @@ class RedriveAsked(_Which, forbid_unknown_fields=True, kw_only=True):
     def steps(self) -> list[int]:
         """So many come back first. Raises Problem."""
         steps = list(CANARY) if self.canary is True else self.canary or []
-        if len(steps) > 10 or any(step < 1 for step in steps):
-            raise invalid("canary", "it must be true, or ten numbers above 0 at most.")
+        if len(steps) > 10 or any(not 1 <= step <= MAX_STEP for step in steps):
+            raise invalid("canary", f"it must be true, or ten numbers at most, each from 1 to {MAX_STEP}.")
         return steps
 
     def new_value(self) -> bytes | None:
@@ -132,7 +132,10 @@ def redrive_asked(body: bytes) -> RedriveAsked:
     least, most = RATES
     if asked.rate and not least <= asked.rate <= most:
         raise invalid("rate", f"it must be 0 (as fast as it goes), or {least:g} to {most:g} letters a second.")
-    asked.filter(), asked.steps(), asked.new_value()
+    _check_length("by", asked.by, MAX_BY)
+    if field := too_long(asked.filter()):
+        raise invalid(field, "it is too long to be noted; use a filter, or several requests.")
+    asked.steps(), asked.new_value()
     return asked
 
 
@@ -141,6 +144,8 @@ def discard_asked(body: bytes) -> DiscardAsked:
     asked = decoded(_discard.decode, body)
     if not asked.reason.strip():
         raise invalid("reason", "say why.")
+    _check_length("reason", asked.reason, MAX_REASON)
+    _check_length("by", asked.by, MAX_BY)
     asked.filter()
     return asked
 
@@ -173,6 +178,11 @@ def _named(letter: str) -> str:
     if place is None or not is_topic_name(place[0].topic):
         raise invalid("letters", f"{letter[:60]!r} is no place such as dlq.GROUP.TOPIC/0/17.")
     return name_of(*place)
+
+
+def _check_length(name: str, text: str, most: int) -> None:
+    if len(text) > most:
+        raise invalid(name, f"it has {len(text)} characters, and {most} at most are noted.")
 
 
 def _checked_span(wanted: Filter) -> Filter:

@@ -8,6 +8,7 @@ from recado.gateway.letter_requests import MOST_NAMED, MOST_READ, MOST_TOLD, REA
 from recado.gateway.openapi_schemas import COUNT, TEXT
 from recado.gateway.parse import JSON
 from recado.gateway.problem import MEDIA_TYPE
+from recado.letters.redrive import MAX_BY, MAX_REASON, MAX_STEP
 
 __all__ = ["letter_paths", "letter_schemas"]
 
@@ -94,11 +95,12 @@ def letter_schemas() -> dict[str, Any]:
         "since": _MOMENT,
         "until": _MOMENT,
         "all": {**_FLAG, "description": "Every letter of the group: without a filter it must be said."},
-        "by": {**TEXT, "description": "Who does this; by default the client's address."},
+        "by": {**TEXT, "maxLength": MAX_BY, "description": "Who does this; by default the client's address."},
         "dry_run": {**_FLAG, "description": "Only count them."},
     }
     follow = {"type": "boolean", "default": True, "description": "See what becomes of them."}
-    steps = {"oneOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "integer", "minimum": 1}}]}
+    step = {"type": "integer", "minimum": 1, "maximum": MAX_STEP}
+    steps = {"oneOf": [{"type": "boolean"}, {"type": "array", "maxItems": 10, "items": step}]}
     kind = _object(
         fingerprint=TEXT, topic=TEXT, count=COUNT, first_ms=_whole(), last_ms=_whole(), newest=TEXT, error=TEXT
     )
@@ -129,7 +131,7 @@ def letter_schemas() -> dict[str, Any]:
             "type": "object",
             "additionalProperties": False,
             "required": ["reason"],
-            "properties": {**which, "reason": TEXT},
+            "properties": {**which, "reason": {**TEXT, "maxLength": MAX_REASON}},
         },
         "ResumeAsked": {
             "type": "object",

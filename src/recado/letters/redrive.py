@@ -18,10 +18,19 @@ from recado.letters.follow import Fates, brought_back, fates
 from recado.outcomes.settled import Job
 from recado.tracking.look import Look
 
-__all__ = ["CANARY", "RATES", "Ended", "Redrive", "Standing"]
+__all__ = ["CANARY", "MAX_BY", "MAX_REASON", "MAX_STEP", "RATES", "Ended", "Redrive", "Standing", "too_long"]
 
 #: The usual first steps: so many letters come back, and each time it is waited for what becomes of them.
 CANARY = (1, 10)
+
+#: The largest of the first steps: with more, nobody tries anything out.
+MAX_STEP = 100_000
+
+#: What is noted of who settles letters, and why, in characters: the note must go into one record.
+MAX_BY, MAX_REASON = 500, 4_000
+
+#: What is noted of which letters a redrive means, in bytes as JSON, for the same reason.
+MAX_ASKED_BYTES = 800_000
 
 #: The least and the most letters a second that may be asked for: a rest that a timer takes, and more than anyone needs.
 RATES = (0.01, 1e9)
@@ -30,8 +39,14 @@ RATES = (0.01, 1e9)
 LOOK_S = 1.0
 
 #: ``done``: all came back, and where they were followed none is dead again. ``looked away``: all came back, but nobody
-#: saw what became of them to the end. ``stopped``: letters are left, and the redrive can be resumed.
+#: saw what became of them to the end. ``stopped``: letters are left, and the redrive can be resumed if it is noted.
 Ended = Literal["done", "dead again", "looked away", "stopped"]
+
+
+def too_long(wanted: Filter) -> str | None:
+    """The field that makes a filter too long to be noted with a redrive; None where it is not."""
+    sizes = {name: len(msgspec.json.encode(content)) for name, content in msgspec.structs.asdict(wanted).items()}
+    return max(sizes, key=sizes.__getitem__) if sum(sizes.values()) > MAX_ASKED_BYTES else None
 
 
 class Standing(NamedTuple):
@@ -75,6 +90,11 @@ class Redrive:
         """Whether letters are dead again that were not known to be when this run began."""
         return self.fates.dead_again > self._known_dead
 
+    @property
+    def is_noted(self) -> bool:
+        """Whether Kafka knows of it: another value is not kept there, and whoever resumed it would send the first."""
+        return self._value is None or self.job.redriven > 0
+
     def stop(self) -> None:
         """Stop between two batches, so that none is left half done; within a second."""
         self._stop.set()
@@ -88,7 +108,8 @@ class Redrive:
         letters = found(self._desk.look, self.group, self._wanted, dict(self.job.ends))
         try:
             for size in self._steps():
-                self._send(list(islice(letters, size)))
+                for batch in batches(islice(letters, size)):
+                    self._send(batch)
                 self._follow()
                 if self.died:
                     return self._end("stopped")
@@ -109,6 +130,9 @@ class Redrive:
         return "dead again" if self.died else "done"
 
     def _end(self, ended: Ended) -> Ended:
+        if not self.is_noted:
+            self.job = msgspec.structs.replace(self.job, state="stopped")
+            return ended
         self.job = self._desk.note(
             self.job, state="stopped", succeeded=self.fates.done, dead_again=self.fates.dead_again
         )
@@ -120,15 +144,13 @@ class Redrive:
         before = self.job.redriven
         for size in self.job.canary:
             if before < size:
-                yield size - before
+                yield min(size - before, MAX_STEP)
             before = max(0, before - size)
 
     def _send(self, batch: list[Found]) -> None:
         ahead_s = self.count / self.job.rate - (time.monotonic() - self._began) if self.job.rate else 0.0
         if self._stop.wait(max(0.0, ahead_s)):
             raise _Stopped
-        if not batch:
-            return
         self.job = self._desk.redrive(self.job, batch, value=self._value)
         for one in batch:
             self._redriven.add(*one.origin)

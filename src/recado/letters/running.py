@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import msgspec
@@ -13,6 +14,7 @@ from recado.errors import Backpressure, RecadoError, RedriveRunning, UnknownRedr
 from recado.letters.desk import Desk
 from recado.letters.filter import Filter
 from recado.letters.redrive import Ended, Redrive, Standing
+from recado.outcomes.decide import describe
 from recado.outcomes.settled import Job
 from recado.settings import Settings
 from recado.tracking.look import Look
@@ -21,8 +23,11 @@ __all__ = ["Report", "Running"]
 
 log = structlog.get_logger(__name__)
 
-#: Redrives that run at once: each has clients and memory of its own.
+#: Groups whose letters are settled at once: each has clients and memory of its own.
 AT_ONCE = 4
+
+#: How long who wants to settle letters waits for others of the group, in seconds: a client is still there then.
+TURN_S = 2.0
 
 #: How long a stop waits for the batch that is under way, in seconds.
 STOP_S = 10.0
@@ -48,9 +53,9 @@ class Running:
         self._settings = settings
         #: Whether the program is about to end: its redrives stop then, and can be resumed elsewhere.
         self._leaving = leaving
-        #: Who holds it settles letters: one program of a group at a time, so also one thread of a program.
-        self._settling = threading.Lock()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        #: Groups whose letters a thread settles now: one program of a group at a time, so also one thread of a program.
+        self._settling: set[str] = set()
         self._runs: dict[str, _Run] = {}
 
     def start(
@@ -65,7 +70,7 @@ class Running:
         follow: bool = True,
     ) -> Report:
         """Start a redrive. Raises RedriveRunning where one of the group runs here, Backpressure, other RecadoErrors."""
-        with self._settling:
+        with self.alone(group):
             self._check(group)
             desk = Desk(self._settings, group, wanted)
             job = desk.begin(wanted, by, canary=canary, rate=rate, noted=value is None)
@@ -73,7 +78,7 @@ class Running:
 
     def resume(self, group: str, id_: str, *, follow: bool = True) -> Report:
         """Go on with one that was stopped, here or elsewhere; who still runs it is told so and stops."""
-        with self._settling:
+        with self.alone(group):
             now = self.one(group, id_)
             if now.job.state == "done":
                 return now
@@ -91,7 +96,7 @@ class Running:
             run.redrive.stop()
             run.thread.join(STOP_S)
             return run.report()
-        with self._settling:
+        with self.alone(group):
             job = _named(Look(self._settings).settled(group).jobs, group, id_)
             if job.state != "running":
                 return Report(job=job)
@@ -122,10 +127,19 @@ class Running:
         self._check(group)
         return Desk(self._settings, group, wanted)
 
-    @property
-    def alone(self) -> threading.Lock:
-        """Hold this while you settle letters."""
-        return self._settling
+    @contextmanager
+    def alone(self, group: str) -> Iterator[None]:
+        """Hold this while you settle letters of a group. Raises Backpressure where others do so beyond ``TURN_S``."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: group not in self._settling, TURN_S):
+                raise Backpressure(f"Dead letters of group {group} are being settled already; ask again soon.")
+            self._settling.add(group)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._settling.remove(group)
+                self._lock.notify_all()
 
     def _here(self, group: str) -> _Run | None:
         with self._lock:
@@ -139,9 +153,9 @@ class Running:
         elif run is not None:
             raise RedriveRunning(f"redrive {run.redrive.job.id} of group {group} runs here. Stop it, or wait for it.")
         with self._lock:
-            busy = sum(run.thread.is_alive() for run in self._runs.values())
-        if busy >= AT_ONCE:
-            raise Backpressure(f"{busy} redrives run here already. Wait for one of them.")
+            busy = {name for name, run in self._runs.items() if run.thread.is_alive()} | self._settling - {group}
+        if len(busy) >= AT_ONCE:
+            raise Backpressure(f"Dead letters of {len(busy)} groups are being settled here already; ask again soon.")
 
     def _begin(self, desk: Desk, job: Job, value: bytes | None, *, follow: bool) -> Report:
         run = _Run(desk, job, value, follow=follow, leaving=self._leaving)
@@ -178,6 +192,9 @@ class _Run:
         except RecadoError as error:
             self._error = str(error)
             log.warning("redrive-broken", group=self.redrive.group, redrive=self.redrive.job.id, error=str(error))
+        except Exception as error:  # a thread that died of a mistake of ours would leave it running for whoever asks
+            self._error = f"unexpected: {describe(error)}"
+            log.exception("redrive-broken", group=self.redrive.group, redrive=self.redrive.job.id)
         else:
             log.info("redrive-ended", group=self.redrive.group, redrive=self.redrive.job.id, ended=self._ended)
 

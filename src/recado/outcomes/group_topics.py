@@ -14,6 +14,7 @@ __all__ = [
     "DEAD_LETTER",
     "dead_letter_topic",
     "is_group_topic",
+    "may_be_shared",
     "retry_topic",
     "roomy",
     "settled_topic",
@@ -74,6 +75,11 @@ def source_of_letters(topic: str, group: str) -> str | None:
 
 def _source(topic: str, start: str) -> str | None:
     return topic[len(start) :] if topic.startswith(start) and len(topic) > len(start) else None
+
+
+def may_be_shared(group: str, topic: str) -> bool:
+    """Whether the name of such a topic may be another group's, too: only a dot makes a name that can be split twice."""
+    return "." in group or "." in topic
 
 
 def is_group_topic(topic: str) -> bool:

@@ -237,6 +237,7 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         parking=parking,
     )
     progress = Progress(holdings=holdings, ends=audit.ends, clock=clock)
+    sweep = Sweep(group=parts.group, holdings=holdings, clients=lambda: outlet().clients, reader=reader, clock=clock)
     loop = Loop(
         consumer=consumer,
         holdings=holdings,
@@ -251,7 +252,7 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         progress=progress,
         guards=list(guards.values()),
         pauses=pauses,
-        sweep=Sweep(holdings=holdings, clients=lambda: outlet().clients, clock=clock),
+        sweep=sweep,
         parking=parking,
     )
     drain = Drain(
@@ -279,12 +280,13 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         audit,
         progress,
         delaying,
-        partial(_disconnect, outlet()),
+        partial(_disconnect, outlet(), sweep),
     )
 
 
-def _disconnect(outlet: Outlet) -> None:
+def _disconnect(outlet: Outlet, sweep: Sweep) -> None:
     """What is not confirmed by now is not committed either, so it comes again."""
+    sweep.close()
     outlet.topics.close()
     outlet.producer.close(0.0)
 
