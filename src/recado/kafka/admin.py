@@ -20,7 +20,7 @@ from recado.kafka.quiet import quiet_logger
 from recado.record import TopicPartition
 from recado.settings import Settings
 
-__all__ = ["Admin", "Broker", "Cluster", "PartitionLayout", "TopicLayout", "TopicSummary"]
+__all__ = ["STABLE_S", "Admin", "Broker", "Cluster", "PartitionLayout", "TopicLayout", "TopicSummary"]
 
 #: Longest wait for the end of a transaction, in seconds: what its producer may take, and the broker's look for that.
 STABLE_S = 60.0
@@ -179,23 +179,28 @@ class Admin:
                 time.sleep(AGAIN_S)
         return {name: topic_id for name, topic_id in found.items() if topic_id}
 
-    def wait_stable(self, partitions: list[TopicPartition]) -> None:
-        """Wait until all that is in these partitions now can be read with read_committed.
+    def wait_stable(
+        self, partitions: list[TopicPartition], *, patience_s: float = STABLE_S
+    ) -> dict[TopicPartition, int]:
+        """Wait until all that is in these partitions now can be read with read_committed; returns where each ends.
 
         The end of a transaction is told before its markers stand in the partitions. Raises KafkaUnreachable when that
-        takes longer than a transaction may last.
+        takes longer than ``patience_s``.
         """
-        ends, deadline = self.ends(partitions), time.monotonic() + STABLE_S
-        while ends:
-            stable = self.stable_ends(list(ends))
-            ends = {where: end for where, end in ends.items() if where in stable and stable[where] < end}
-            if not ends:
-                return
-            if time.monotonic() > deadline:
+        ends, deadline = self.ends(partitions), time.monotonic() + patience_s
+        left = ends
+        while left:
+            stable = self.stable_ends(list(left))
+            left = {where: end for where, end in left.items() if where in stable and stable[where] < end}
+            if left and time.monotonic() > deadline:
+                topics = ", ".join(sorted({where.topic for where in left}))
                 raise KafkaUnreachable(
-                    f"a transaction has been open for {STABLE_S:.0f} s. `recado doctor` looks closer."
+                    f"a transaction has been open in {topics} for {patience_s:.0f} s, so nobody knows yet what is "
+                    "there. Ask again when it is over; `recado doctor` looks closer."
                 )
-            time.sleep(AGAIN_S)
+            if left:
+                time.sleep(AGAIN_S)
+        return ends
 
     # Of each partition that exists. One without a leader raises KafkaUnreachable: nobody may take it for an empty one.
     # With ``led_only`` it is left out instead, for lists that say what they can.

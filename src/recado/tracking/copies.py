@@ -70,7 +70,7 @@ def dead(
 ) -> Iterator[Copy]:
     """The dead letters of a topic (of one partition of it) that were written at ``since_ms`` or later."""
     partitions = _those_of(look, dead_letter_topic(group, topic), number)
-    ends = look.admin.ends(partitions)
+    ends = look.ends(partitions)
     firsts = look.admin.since(partitions, since_ms) if since_ms else look.admin.begins(partitions)
     ranges: Mapping[TopicPartition, Range] = {where: Range(firsts.get(where, 0), end) for where, end in ends.items()}
     settled = look.settled(group)
@@ -98,7 +98,7 @@ def source_by_id(look: Look, topic: str, id_: str, since_ms: int, progress: Prog
     """Where the record of this id stood first, as the copies tell that any group has of it; None: there are none."""
     names = [name for name in sorted(look.counts) if is_group_topic(name) and name.endswith(f".{topic}")]
     partitions = [where for name in names for where in look.partitions(name)]
-    firsts, ends = look.admin.since(partitions, since_ms), look.admin.ends(partitions)
+    firsts, ends = look.admin.since(partitions, since_ms), look.ends(partitions)
     ranges = {where: Range(firsts.get(where, 0), end) for where, end in ends.items()}
     for message in chain(look.read(ranges, progress), look.read(look.delayed(), progress)):
         if id_in(headers_of(message)) == id_:

@@ -1,4 +1,4 @@
-"""A partition of which Kafka tells nothing is never taken for an empty one, nor one that is away for one that is."""
+"""What cannot be seen, without a leader or behind an open transaction, is never taken for what is not there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 
 from recado.errors import KafkaUnreachable, NotAllowed
 from recado.kafka.admin import Admin
@@ -17,7 +17,8 @@ from recado.settings import Settings
 from recado.tracking import copies
 from recado.tracking.look import Look
 
-TOPICS = ("recado.settled.g", "dlq.g.t", "retry.g.t", "t")
+DELAYS = "recado.delay.1m"
+TOPICS = ("recado.settled.g", "dlq.g.t", "retry.g.t", DELAYS, "t")
 ERRORS = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError._UNKNOWN_PARTITION, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 WITH_LEADER, WITHOUT = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -27,6 +28,8 @@ class Client:
 
     def __init__(self) -> None:
         self.answers: dict[TopicPartition, int] = {}
+        #: Where the end of what can be read differs from the end.
+        self.stable: dict[TopicPartition, int] = {}
         self.asked = 0
 
     def list_topics(self, timeout: float) -> SimpleNamespace:
@@ -34,11 +37,13 @@ class Client:
 
     def list_offsets(self, asked, **options) -> dict:
         self.asked += 1
-        return {position: self._answer(position) for position in asked}
+        stable = self.stable if options.get("isolation_level") == IsolationLevel.READ_COMMITTED else {}
+        return {position: self._answer(position, stable) for position in asked}
 
-    def _answer(self, position) -> Future:
+    def _answer(self, position, stable: dict[TopicPartition, int]) -> Future:
         future: Future = Future()
-        answer = self.answers.get(TopicPartition(position.topic, position.partition), 0)
+        where = TopicPartition(position.topic, position.partition)
+        answer = stable.get(where, self.answers.get(where, 0))
         if answer in ERRORS:
             future.set_exception(KafkaException(KafkaError(answer)))
         else:
@@ -103,6 +108,13 @@ def test_a_new_leader_is_waited_for(admin, monkeypatch):
     assert admin.client.asked == 2
 
 
+def looking(admin: Admin, monkeypatch) -> Look:
+    look = Look(Settings(), admin=admin, patience_s=0)
+    monkeypatch.setattr(admin, "topic_ids", lambda topics: {})
+    look.groups.lags = lambda groups: {group.name: [] for group in groups}
+    return look
+
+
 @pytest.mark.parametrize(
     ("topic", "ask"),
     [
@@ -113,9 +125,30 @@ def test_a_new_leader_is_waited_for(admin, monkeypatch):
     ],
 )
 def test_what_is_settled_dead_or_waits_is_not_told_without_a_leader(admin, monkeypatch, topic, ask):
-    look = Look(Settings(), admin=admin)
-    monkeypatch.setattr(admin, "topic_ids", lambda topics: {})
-    look.groups.lags = lambda groups: {group.name: [] for group in groups}
+    look = looking(admin, monkeypatch)
     admin.client.answers[TopicPartition(topic, 0)] = KafkaError.LEADER_NOT_AVAILABLE
     with pytest.raises(KafkaUnreachable, match=f"{topic}/0: Broker: Leader not available"):
         ask(look)
+
+
+@pytest.mark.parametrize(
+    ("topic", "ask"),
+    [
+        ("dlq.g.t", lambda look: list(copies.dead(look, "g", "t", None))),
+        ("retry.g.t", lambda look: list(copies.waiting(look, "g", "t", None))),
+        (DELAYS, lambda look: list(copies.delayed(look, "g", "t"))),
+        ("dlq.g.t", lambda look: copies.source_by_id(look, "t", "id", 5)),
+    ],
+)
+def test_what_stands_behind_an_open_transaction_is_waited_for(admin, monkeypatch, topic, ask):
+    behind = TopicPartition(topic, 1)
+    admin.client.answers[behind], admin.client.stable[behind] = 7, 3
+    with pytest.raises(KafkaUnreachable, match=f"a transaction has been open in {topic} for"):
+        ask(looking(admin, monkeypatch))
+    read = []
+    monkeypatch.setattr(Look, "read", lambda look, ranges, progress=None: read.append(dict(ranges)) or [])
+    monkeypatch.setattr("recado.kafka.admin.time.sleep", lambda s: admin.client.stable.clear())
+    look = looking(admin, monkeypatch)
+    look._patience_s = 30
+    ask(look)
+    assert {where: span.end for ranges in read for where, span in ranges.items()}[behind] == 7
