@@ -119,8 +119,8 @@ def looking(admin: Admin, monkeypatch) -> Look:
     ("topic", "ask"),
     [
         ("recado.settled.g", lambda look: look.settled("g")),
-        ("dlq.g.t", lambda look: list(copies.dead(look, "g", "t", None))),
-        ("retry.g.t", lambda look: list(copies.waiting(look, "g", "t", None))),
+        ("dlq.g.t", lambda look: list(copies.dead(look, "g", "t"))),
+        ("retry.g.t", lambda look: list(copies.waiting(look, "g", "t"))),
         ("dlq.g.t", lambda look: ends_of(look, "g")),
     ],
 )
@@ -134,8 +134,8 @@ def test_what_is_settled_dead_or_waits_is_not_told_without_a_leader(admin, monke
 @pytest.mark.parametrize(
     ("topic", "ask"),
     [
-        ("dlq.g.t", lambda look: list(copies.dead(look, "g", "t", None))),
-        ("retry.g.t", lambda look: list(copies.waiting(look, "g", "t", None))),
+        ("dlq.g.t", lambda look: list(copies.dead(look, "g", "t"))),
+        ("retry.g.t", lambda look: list(copies.waiting(look, "g", "t"))),
         (DELAYS, lambda look: list(copies.delayed(look, "g", "t"))),
         ("dlq.g.t", lambda look: copies.source_by_id(look, "t", "id", 5)),
     ],

@@ -10,6 +10,7 @@ from recado.kafka.groups import GroupLag
 from recado.kafka.memory import MemoryMessage
 from recado.outcomes.dead_letter import cause_of, dead_letter
 from recado.outcomes.history import Failure, History, failed
+from recado.outcomes.retry import retry_record
 from recado.record import HEADER_ID, Outgoing, TopicPartition
 from recado.settings import Settings
 from recado.tracking import copies
@@ -17,7 +18,7 @@ from recado.tracking.look import Look
 from recado.tracking.where import at_offset
 
 GROUP, TOPIC = "g", "orders"
-LETTERS = f"dlq.{GROUP}.{TOPIC}"
+LETTERS, RETRIES = f"dlq.{GROUP}.{TOPIC}", f"retry.{GROUP}.{TOPIC}"
 RECORD = Outgoing(TOPIC, b"x", "i", b"k", [(HEADER_ID, b"i")])
 NOW_MS = int(time.time() * 1000)
 
@@ -120,4 +121,40 @@ def test_letters_of_long_before_a_record_are_not_read(look_at):
     cluster = Cluster(1, TOPIC, LETTERS)
     old = cluster.write(RECORD, 0, NOW_MS - 7_200_000)
     cluster.write(letter_of(old, 0), 0, NOW_MS - 7_200_000)
-    assert list(copies.dead(look_at(cluster), GROUP, TOPIC, None, NOW_MS - 60_000)) == []
+    assert list(copies.dead(look_at(cluster), GROUP, TOPIC, NOW_MS - 60_000)) == []
+
+
+def settle(look: Look, letters: str, monkeypatch, **places: str) -> None:
+    """Let letters be settled: ``p0=...`` is the first letter of partition 0."""
+    how = {(letters, int(name[1:]), 0): what for name, what in places.items()}
+    settled = look.settled(GROUP)
+    monkeypatch.setattr(settled, "of", lambda *place: how.get(place))
+
+
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_copies_are_found_after_their_topics_were_given_more_partitions(look_at, before):
+    cluster = Cluster(4, TOPIC, LETTERS, RETRIES)
+    dead, waits, done = (cluster.write(RECORD, number, NOW_MS) for number in (3, 3, 2))
+    cluster.write(letter_of(dead, 3 % before), 3 % before, NOW_MS)
+    cluster.write(retry_record(waits, history(waits), 3 % before), 3 % before, NOW_MS)
+    look = look_at(cluster)
+    assert [state(look, source) for source in (dead, waits, done)] == ["dead", "retrying", "done"]
+
+
+@pytest.mark.parametrize(
+    ("settled", "told"),
+    [
+        ({"p0": "redriven"}, "dead"),
+        ({"p1": "redriven"}, "dead"),
+        ({"p0": "redriven", "p1": "discarded"}, "discarded"),
+        ({"p0": "redriven", "p1": "redriven"}, "done"),
+    ],
+)
+def test_of_letters_in_several_partitions_one_that_is_not_settled_tells(look_at, monkeypatch, settled, told):
+    cluster = Cluster(2, TOPIC, LETTERS)
+    source = cluster.write(RECORD, 1, NOW_MS)
+    for number in (0, 1):
+        cluster.write(letter_of(source, number), number, NOW_MS)
+    look = look_at(cluster)
+    settle(look, LETTERS, monkeypatch, **settled)
+    assert state(look, source) == told

@@ -42,7 +42,7 @@ def fates(look: Look, group: str, redriven: Origins, ends: Mapping[str, int]) ->
     """What has become of these by now; ``ends`` is where the dead letters ended before, by topic/partition."""
     waits = Origins()
     for topic in redriven.topics:
-        for some in (copies.waiting(look, group, topic, None), copies.delayed(look, group, topic)):
+        for some in (copies.waiting(look, group, topic), copies.delayed(look, group, topic)):
             for one in some:
                 if (topic, one.partition, one.first) in redriven:
                     waits.add(topic, one.partition, one.first)

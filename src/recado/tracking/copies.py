@@ -50,10 +50,9 @@ class Copy(NamedTuple):
     settled: What | None = None
 
 
-def waiting(look: Look, group: str, topic: str, number: int | None, progress: Progress | None = None) -> Iterator[Copy]:
-    """What is not done in the retry topic; with ``number`` only of that partition of the topic."""
-    partitions = _those_of(look, retry_topic(group, topic), number)
-    ranges = look.waiting(group, partitions)
+def waiting(look: Look, group: str, topic: str, progress: Progress | None = None) -> Iterator[Copy]:
+    """What is not done in the retry topic."""
+    ranges = look.waiting(group, look.partitions(retry_topic(group, topic)))
     for message in look.read(ranges, progress):
         where = TopicPartition(message.topic(), message.partition())
         if not look.reached(group, where).covers(message.offset()):
@@ -69,11 +68,9 @@ def delayed(look: Look, group: str, topic: str, progress: Progress | None = None
             yield from _copy(message, history_of(message), group, topic)
 
 
-def dead(
-    look: Look, group: str, topic: str, number: int | None, sent_ms: int = 0, progress: Progress | None = None
-) -> Iterator[Copy]:
-    """The dead letters of a topic (of one partition of it), of records that were sent at ``sent_ms`` or later."""
-    partitions = _those_of(look, dead_letter_topic(group, topic), number)
+def dead(look: Look, group: str, topic: str, sent_ms: int = 0, progress: Progress | None = None) -> Iterator[Copy]:
+    """The dead letters of a topic, of records that were sent at ``sent_ms`` or later."""
+    partitions = look.partitions(dead_letter_topic(group, topic))
     ends = look.ends(partitions)
     firsts = _firsts(look, partitions, sent_ms)
     ranges: Mapping[TopicPartition, Range] = {where: Range(firsts.get(where, 0), end) for where, end in ends.items()}
@@ -112,11 +109,9 @@ def source_by_id(look: Look, topic: str, id_: str, sent_ms: int, progress: Progr
     return None
 
 
-def deleted_letters(
-    look: Look, group: str, topic: str, number: int | None, *, but: Collection[What]
-) -> dict[TopicPartition, BitMap64]:
+def deleted_letters(look: Look, group: str, topic: str, *, but: Collection[What]) -> dict[TopicPartition, BitMap64]:
     """The offsets of dead letters that Kafka has deleted, ``but`` those that were settled so; by partition."""
-    begins = look.admin.begins(_those_of(look, dead_letter_topic(group, topic), number))
+    begins = look.admin.begins(look.partitions(dead_letter_topic(group, topic)))
     settled = look.settled(group)
     found = {where: settled.others(*where, begin, than=but) for where, begin in begins.items() if begin}
     return {where: offsets for where, offsets in found.items() if offsets}
@@ -126,12 +121,6 @@ def _firsts(look: Look, partitions: list[TopicPartition], sent_ms: int) -> dict[
     """Before where no copy lies of what was sent at a time, or later."""
     since_ms = known_ms(sent_ms) - AHEAD_MS
     return look.admin.since(partitions, since_ms) if since_ms > 0 else look.admin.begins(partitions)
-
-
-def _those_of(look: Look, topic: str, number: int | None) -> list[TopicPartition]:
-    """A group topic's partitions; with ``number`` only the one that takes what comes of that partition."""
-    partitions = look.partitions(topic)
-    return partitions if number is None or not partitions else [partitions[number % len(partitions)]]
 
 
 def _copy(
