@@ -1,4 +1,4 @@
-"""What cannot be seen, without a leader or behind an open transaction, is never taken for what is not there."""
+"""What cannot be seen (no leader, an open transaction, silence) is never taken for what is not there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 
 from recado.errors import KafkaUnreachable, NotAllowed
 from recado.kafka.admin import Admin
+from recado.kafka.peek import Peek
 from recado.letters.desk import ends_of
 from recado.record import TopicPartition
 from recado.settings import Settings
@@ -152,3 +153,28 @@ def test_what_stands_behind_an_open_transaction_is_waited_for(admin, monkeypatch
     look._patience_s = 30
     ask(look)
     assert {where: span.end for ranges in read for where, span in ranges.items()}[behind] == 7
+
+
+class SilentClient:
+    """A consumer to which Kafka tells of its topics, but sends nothing."""
+
+    def list_topics(self, topic: str, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(topics={topic: SimpleNamespace(partitions={0: None})})
+
+    def assign(self, positions) -> None:
+        pass
+
+    def consume(self, most: int, wait_s: float) -> list:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_record_that_kafka_does_not_send_is_not_said_to_be_missing(monkeypatch):
+    monkeypatch.setattr("recado.kafka.peek.ANSWER_S", 0.0)
+    with Peek(Settings()) as peek:
+        monkeypatch.setattr(peek, "_client", SilentClient())
+        assert peek.at(TopicPartition("dlq.g.t", 1), [5]) == {}  # there is no such partition
+        with pytest.raises(KafkaUnreachable, match=r"reading dlq.g.t/0: Kafka has said nothing"):
+            peek.at(TopicPartition("dlq.g.t", 0), [5])
