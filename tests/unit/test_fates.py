@@ -48,8 +48,8 @@ class Cluster:
     def topic_partitions(self) -> dict[str, int]:
         return {where.topic: 1 for where in self.logs}
 
-    def wait_stable(self, partitions) -> None:
-        pass
+    def wait_stable(self, partitions, patience_s) -> dict[TopicPartition, int]:
+        return self.ends(partitions)
 
     def begins(self, partitions) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 0)

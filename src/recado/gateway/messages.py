@@ -25,16 +25,23 @@ __all__ = ["Messages"]
 #: How long a search may take, in seconds.
 SEARCH_S = 10.0
 
+#: How much of that an open transaction may take, in seconds: what is asked then is told why there is no answer.
+OPEN_S = 8.0
+
 #: Query parameters.
 PARAMETERS = frozenset({"since", "group"})
 
 _JSON = [(b"content-type", b"application/json")]
 
 
+def _look(settings: Settings) -> Look:
+    return Look(settings, patience_s=OPEN_S)
+
+
 class Messages:
     """Answers where one message is. Thread-safe; blocks for some seconds at most."""
 
-    def __init__(self, settings: Settings, *, look: Callable[[Settings], Look] = Look) -> None:
+    def __init__(self, settings: Settings, *, look: Callable[[Settings], Look] = _look) -> None:
         self._settings = settings
         self._look = look
         self._turns = Turns()

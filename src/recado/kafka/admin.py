@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Position
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, OffsetSpec
 
 from recado.errors import KafkaUnreachable, RecadoError, UnknownTopic
+from recado.kafka.answers import AGAIN_S, TIMEOUT_S, answered, listed
 from recado.kafka.config import client_config
 from recado.kafka.failures import client_failure
 from recado.kafka.identity import id_of
@@ -19,19 +20,13 @@ from recado.kafka.quiet import quiet_logger
 from recado.record import TopicPartition
 from recado.settings import Settings
 
-__all__ = ["Admin", "Broker", "Cluster", "PartitionLayout", "TopicLayout", "TopicSummary", "answered"]
-
-#: Longest wait for the cluster's answer to one question, in seconds.
-TIMEOUT_S = 10.0
+__all__ = ["STABLE_S", "Admin", "Broker", "Cluster", "PartitionLayout", "TopicLayout", "TopicSummary"]
 
 #: Longest wait for the end of a transaction, in seconds: what its producer may take, and the broker's look for that.
 STABLE_S = 60.0
 
 #: How long brokers may differ about a topic that has just been made, in seconds.
 YOUNG_S = 2.0
-
-#: Rest before a question is asked again, in seconds.
-AGAIN_S = 0.05
 
 #: So long a first connection may take before "no broker answers" is believed, in seconds.
 PATIENCE_S = 1.0
@@ -45,8 +40,6 @@ _REASONS = {
     KafkaError._RESOLVE,
     KafkaError._TRANSPORT,
 }
-
-T = TypeVar("T")
 
 
 class TopicSummary(NamedTuple):
@@ -142,7 +135,7 @@ class Admin:
         """Every topic, sorted by name."""
         found = self._metadata("topics", TIMEOUT_S).topics
         partitions = [TopicPartition(name, number) for name, topic in found.items() for number in topic.partitions]
-        begins, ends = self.begins(partitions), self.ends(partitions)
+        begins, ends = self.begins(partitions, led_only=True), self.ends(partitions, led_only=True)
         records = dict.fromkeys(found, 0)
         for partition, end in ends.items():
             records[partition.topic] += end - begins.get(partition, end)
@@ -186,46 +179,56 @@ class Admin:
                 time.sleep(AGAIN_S)
         return {name: topic_id for name, topic_id in found.items() if topic_id}
 
-    def wait_stable(self, partitions: list[TopicPartition]) -> None:
-        """Wait until all that is in these partitions now can be read with read_committed.
+    def wait_stable(
+        self, partitions: list[TopicPartition], *, patience_s: float = STABLE_S
+    ) -> dict[TopicPartition, int]:
+        """Wait until all that is in these partitions now can be read with read_committed; returns where each ends.
 
         The end of a transaction is told before its markers stand in the partitions. Raises KafkaUnreachable when that
-        takes longer than a transaction may last.
+        takes longer than ``patience_s``.
         """
-        ends, deadline = self.ends(partitions), time.monotonic() + STABLE_S
-        while ends:
-            stable = self.stable_ends(list(ends))
-            ends = {where: end for where, end in ends.items() if stable.get(where, -1) < end}
-            if not ends:
-                return
-            if time.monotonic() > deadline:
+        ends, deadline = self.ends(partitions), time.monotonic() + patience_s
+        left = ends
+        while left:
+            stable = self.stable_ends(list(left))
+            left = {where: end for where, end in left.items() if where in stable and stable[where] < end}
+            if left and time.monotonic() > deadline:
+                topics = ", ".join(sorted({where.topic for where in left}))
                 raise KafkaUnreachable(
-                    f"a transaction has been open for {STABLE_S:.0f} s. `recado doctor` looks closer."
+                    f"a transaction has been open in {topics} for {patience_s:.0f} s, so nobody knows yet what is "
+                    "there. Ask again when it is over; `recado doctor` looks closer."
                 )
-            time.sleep(AGAIN_S)
+            if left:
+                time.sleep(AGAIN_S)
+        return ends
 
-    def begins(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    # Of each partition that exists. One without a leader raises KafkaUnreachable: nobody may take it for an empty one.
+    # With ``led_only`` it is left out instead, for lists that say what they can.
+
+    def begins(self, partitions: list[TopicPartition], *, led_only: bool = False) -> dict[TopicPartition, int]:
         """The first offset that each partition still has."""
-        return self._offsets(partitions, OffsetSpec.earliest())
+        return self._offsets(partitions, OffsetSpec.earliest(), led_only=led_only)
 
-    def ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    def ends(self, partitions: list[TopicPartition], *, led_only: bool = False) -> dict[TopicPartition, int]:
         """The end offset of each partition (exclusive)."""
-        return self._offsets(partitions, OffsetSpec.latest())
+        return self._offsets(partitions, OffsetSpec.latest(), led_only=led_only)
 
-    def stable_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    def stable_ends(self, partitions: list[TopicPartition], *, led_only: bool = False) -> dict[TopicPartition, int]:
         """The last stable offset of each partition: up to where read_committed reads."""
-        found = self._list_offsets(partitions, OffsetSpec.latest(), isolation_level=IsolationLevel.READ_COMMITTED)
-        return {partition: result.offset for partition, result in found.items()}
+        committed = {"isolation_level": IsolationLevel.READ_COMMITTED}
+        return self._offsets(partitions, OffsetSpec.latest(), led_only=led_only, **committed)
 
-    def since(self, partitions: list[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
+    def since(
+        self, partitions: list[TopicPartition], timestamp_ms: int, *, led_only: bool = False
+    ) -> dict[TopicPartition, int]:
         """The first offset of each partition whose record is not older; its end where all are."""
-        found = self._offsets(partitions, OffsetSpec.for_timestamp(timestamp_ms))
-        later = self.ends([partition for partition, offset in found.items() if offset < 0])
+        found = self._offsets(partitions, OffsetSpec.for_timestamp(timestamp_ms), led_only=led_only)
+        later = self.ends([partition for partition, offset in found.items() if offset < 0], led_only=led_only)
         return {partition: later.get(partition, offset) for partition, offset in found.items()}
 
     def newest_ms(self, partitions: list[TopicPartition]) -> int | None:
-        """The largest record timestamp in these partitions, or None where they hold no record."""
-        found = self._list_offsets(partitions, OffsetSpec.max_timestamp())
+        """The largest record timestamp in these partitions that have a leader, or None where they hold no record."""
+        found = self._list_offsets(partitions, OffsetSpec.max_timestamp(), led_only=True)
         return max((result.timestamp for result in found.values() if result.offset >= 0), default=None)
 
     def _topic_config(self, name: str) -> dict[str, str]:
@@ -234,26 +237,20 @@ class Admin:
         found = answered(future, f"reading the configuration of topic {name}")
         return {key: entry.value for key, entry in found.items() if entry.value is not None}
 
-    def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
-        return {partition: result.offset for partition, result in self._list_offsets(partitions, spec).items()}
+    def _offsets(
+        self, partitions: list[TopicPartition], spec: OffsetSpec, *, led_only: bool, **options: IsolationLevel
+    ) -> dict[TopicPartition, int]:
+        found = self._list_offsets(partitions, spec, led_only=led_only, **options)
+        return {partition: result.offset for partition, result in found.items()}
 
     def _list_offsets(
-        self, partitions: list[TopicPartition], spec: OffsetSpec, **options: IsolationLevel
+        self, partitions: list[TopicPartition], spec: OffsetSpec, *, led_only: bool = False, **options: IsolationLevel
     ) -> dict[TopicPartition, Any]:
-        """What ``spec`` names in each partition; one that has no leader now, or went away, is left out."""
-        if not partitions:
-            return {}
-        asked = {Position(*partition): spec for partition in partitions}
-        found = {}
-        for position, future in self.client.list_offsets(asked, request_timeout=TIMEOUT_S, **options).items():
-            where = TopicPartition(position.topic, position.partition)
-            try:
-                found[where] = answered(future, f"asking {self._servers} for offsets")
-            except KafkaUnreachable:
-                raise
-            except RecadoError:
-                continue
-        return found
+        def asked(left: Collection[TopicPartition]) -> dict[Position, Future[Any]]:
+            positions = {Position(*where): spec for where in left}
+            return self.client.list_offsets(positions, request_timeout=TIMEOUT_S, **options)
+
+        return listed(asked, partitions, f"asking {self._servers} for the offsets of", led_only=led_only)
 
     def _metadata(self, what: str, timeout_s: float) -> ClusterMetadata:
         """Ask who and what there is; give up early when librdkafka knows that nobody answers."""
@@ -271,16 +268,6 @@ class Admin:
     def _reason(self, error: KafkaException) -> KafkaException | KafkaError:
         """The most telling of the errors so far: a timeout alone tells a person little."""
         return next((self._errors[code] for code in self._errors if code in _REASONS), error)
-
-
-def answered(future: Future[T], doing: str) -> T:
-    """The answer to an admin request, while ``doing`` something named for a person. Raises RecadoError."""
-    try:
-        return future.result(TIMEOUT_S + 1)
-    except KafkaException as error:
-        raise client_failure(error, doing) from error
-    except TimeoutError as error:
-        raise KafkaUnreachable(f"{doing}: no answer in {TIMEOUT_S:.0f} s. `recado doctor` looks closer.") from error
 
 
 def _replicas(partitions: Mapping[int, Any]) -> int:

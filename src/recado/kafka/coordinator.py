@@ -30,12 +30,12 @@ class KafkaCoordinator:
         return self._groups.describe([name])[name]
 
     def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """The last stable offset of each partition."""
-        return self._admin.stable_ends(list(partitions))
+        """The last stable offset of each partition that has a leader."""
+        return self._admin.stable_ends(list(partitions), led_only=True)
 
     def begins(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that each partition still has."""
-        return self._admin.begins(list(partitions))
+        return self._admin.begins(list(partitions), led_only=True)
 
     def close(self) -> None:
         """Nothing to stop: the client ends with its last reference."""

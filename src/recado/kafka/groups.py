@@ -10,7 +10,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaExcep
 
 from recado.errors import RecadoError
 from recado.kafka.abstract import Committed
-from recado.kafka.admin import TIMEOUT_S, Admin, answered
+from recado.kafka.admin import Admin
+from recado.kafka.answers import TIMEOUT_S, answered
 from recado.kafka.failures import client_failure
 from recado.record import TopicPartition
 
@@ -48,7 +49,8 @@ class Group(NamedTuple):
 class GroupLag(NamedTuple):
     """How far one group is in one partition.
 
-    ``committed`` is None where it never committed; ``begin`` and ``end`` are None where the partition is gone.
+    ``committed`` is None where it never committed; ``begin`` and ``end`` are None where the partition is gone or
+    has no leader now.
     """
 
     group: str
@@ -95,7 +97,7 @@ class Groups:
         held = {group.name: {p for member in group.members for p in member.partitions} for group in groups}
         asked = {name: sorted(commits[name].keys() | held[name]) for name in commits}
         every = sorted({partition for partitions in asked.values() for partition in partitions})
-        begins, ends = self._admin.begins(every), self._admin.ends(every)
+        begins, ends = self._admin.begins(every, led_only=True), self._admin.ends(every, led_only=True)
 
         def lag(name: str, where: TopicPartition) -> GroupLag:
             committed = commits[name].get(where)

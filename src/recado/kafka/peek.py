@@ -10,6 +10,7 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Position
 
+from recado.errors import KafkaUnreachable
 from recado.kafka.abstract import Message
 from recado.kafka.config import consumer_config
 from recado.kafka.failures import client_failure
@@ -47,20 +48,39 @@ class Peek:
         self._client.close()
 
     def at(self, where: TopicPartition, offsets: Sequence[int]) -> dict[int, Message]:
-        """The records at these ascending offsets; what is no record (any more) is left out. Raises RecadoError."""
+        """The records at these ascending offsets; what is no record (any more) is left out.
+
+        Raises RecadoError, KafkaUnreachable where Kafka does not answer within ``ANSWER_S``.
+        """
         found: dict[int, Message] = {}
-        wanted = list(offsets)
+        wanted = list(offsets) if self._is_there(where) else []
         while wanted:
             near = [offset for offset in wanted if offset < wanted[0] + AT_ONCE]
             self._read(where, near, found)
             wanted = wanted[len(near) :]
         return found
 
+    def _is_there(self, where: TopicPartition) -> bool:
+        """Whether the partition exists: Kafka says nothing of one that does not."""
+        try:
+            topics = self._client.list_topics(where.topic, timeout=ANSWER_S).topics
+        except KafkaException as error:
+            raise client_failure(error, f"reading {where.topic}/{where.partition}") from error
+        return where.topic in topics and where.partition in topics[where.topic].partitions
+
     def _read(self, where: TopicPartition, offsets: list[int], found: dict[int, Message]) -> None:
         self._client.assign([Position(*where, offsets[0])])
-        deadline = time.monotonic() + ANSWER_S
-        while time.monotonic() < deadline:
-            for message in self._client.consume(AT_ONCE, 0.2):
+        heard_at = time.monotonic()
+        while True:
+            batch = self._client.consume(AT_ONCE, 0.2)
+            if batch:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > ANSWER_S:
+                raise KafkaUnreachable(
+                    f"reading {where.topic}/{where.partition}: Kafka has said nothing for {ANSWER_S:.0f} s. "
+                    "`recado doctor` looks closer."
+                )
+            for message in batch:
                 error: KafkaError | None = message.error()
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     return
@@ -68,5 +88,5 @@ class Peek:
                     raise client_failure(error, f"reading {where.topic}/{where.partition}")
                 if message.offset() in offsets:
                     found[message.offset()] = message
-                if message.offset() >= offsets[-1]:
+                if not offsets[0] <= message.offset() < offsets[-1]:  # lower: they are beyond the end, so it began anew
                     return

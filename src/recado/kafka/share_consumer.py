@@ -11,7 +11,7 @@ from confluent_kafka import ShareConsumer as Client
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from recado.errors import KafkaUnreachable, RecadoError
-from recado.kafka.admin import answered
+from recado.kafka.answers import answered
 from recado.kafka.config import client_config
 from recado.kafka.failures import client_failure, is_unreachable
 from recado.kafka.lending import ShareMessage, Verdict

@@ -89,16 +89,16 @@ class Tail:
 
     def from_end(self, last: int = 0) -> None:
         """Begin with what comes now, after the ``last`` offsets that each partition holds (0: none)."""
-        begins, ends = self._admin.begins(self._partitions), self._admin.ends(self._partitions)
+        begins, ends = self._admin.begins(self._partitions, led_only=True), self._ends()
         self._begin({where: max(begins.get(where, 0), end - last) for where, end in ends.items()}, ends)
 
     def from_beginning(self) -> None:
         """Begin with the oldest record that is kept."""
-        self._begin(self._admin.begins(self._partitions), self._admin.ends(self._partitions))
+        self._begin(self._admin.begins(self._partitions, led_only=True), self._ends())
 
     def from_time(self, timestamp_ms: int) -> None:
         """Begin with the first record of each partition that is not older."""
-        self._begin(self._admin.since(self._partitions, timestamp_ms), self._admin.ends(self._partitions))
+        self._begin(self._admin.since(self._partitions, timestamp_ms, led_only=True), self._ends())
 
     def read(self, wait_s: float) -> list[Message]:
         """Return what is there, in offset order by partition; wait up to ``wait_s`` only for the first record."""
@@ -110,6 +110,9 @@ class Tail:
                 return []
             batch = [first, *self._client.consume(AT_ONCE - 1, 0)]
         return [message for message in batch if message.error() is None or self._is_record(message)]
+
+    def _ends(self) -> dict[TopicPartition, int]:
+        return self._admin.ends(self._partitions, led_only=True)
 
     def _begin(self, positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
         self._behind = {where for where, offset in positions.items() if offset < ends.get(where, 0)}

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from recado.kafka.scan import SPARING, Range
 from recado.letters.origins import Origins
-from recado.outcomes.group_topics import retry_topic
 from recado.outcomes.letter import letter_of
 from recado.outcomes.settled import Job
 from recado.tracking import copies
@@ -43,8 +42,7 @@ def fates(look: Look, group: str, redriven: Origins, ends: Mapping[str, int]) ->
     """What has become of these by now; ``ends`` is where the dead letters ended before, by topic/partition."""
     waits = Origins()
     for topic in redriven.topics:
-        look.admin.wait_stable(look.partitions(retry_topic(group, topic)))
-        for some in (copies.waiting(look, group, topic, None), copies.delayed(look, group, topic)):
+        for some in (copies.waiting(look, group, topic), copies.delayed(look, group, topic)):
             for one in some:
                 if (topic, one.partition, one.first) in redriven:
                     waits.add(topic, one.partition, one.first)

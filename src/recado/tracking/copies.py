@@ -17,9 +17,13 @@ from recado.outcomes.history import Failure, History, history_of
 from recado.outcomes.letter import letter_of
 from recado.outcomes.settled import What
 from recado.record import TopicPartition, id_in
+from recado.tracking.find import known_ms
 from recado.tracking.look import Look, Progress
 
 __all__ = ["Copy", "dead", "delayed", "deleted_letters", "source_by_id", "source_of", "waiting"]
+
+#: How far the clock of whoever sent a record may be ahead of a worker's that copies it, in milliseconds.
+AHEAD_MS = 600_000
 
 
 class Source(NamedTuple):
@@ -46,10 +50,9 @@ class Copy(NamedTuple):
     settled: What | None = None
 
 
-def waiting(look: Look, group: str, topic: str, number: int | None, progress: Progress | None = None) -> Iterator[Copy]:
-    """What is not done in the retry topic; with ``number`` only of that partition of the topic."""
-    partitions = _those_of(look, retry_topic(group, topic), number)
-    ranges = look.waiting(group, partitions)
+def waiting(look: Look, group: str, topic: str, progress: Progress | None = None) -> Iterator[Copy]:
+    """What is not done in the retry topic."""
+    ranges = look.waiting(group, look.partitions(retry_topic(group, topic)))
     for message in look.read(ranges, progress):
         where = TopicPartition(message.topic(), message.partition())
         if not look.reached(group, where).covers(message.offset()):
@@ -65,13 +68,11 @@ def delayed(look: Look, group: str, topic: str, progress: Progress | None = None
             yield from _copy(message, history_of(message), group, topic)
 
 
-def dead(
-    look: Look, group: str, topic: str, number: int | None, since_ms: int = 0, progress: Progress | None = None
-) -> Iterator[Copy]:
-    """The dead letters of a topic (of one partition of it) that were written at ``since_ms`` or later."""
-    partitions = _those_of(look, dead_letter_topic(group, topic), number)
-    ends = look.admin.ends(partitions)
-    firsts = look.admin.since(partitions, since_ms) if since_ms else look.admin.begins(partitions)
+def dead(look: Look, group: str, topic: str, sent_ms: int = 0, progress: Progress | None = None) -> Iterator[Copy]:
+    """The dead letters of a topic, of records that were sent at ``sent_ms`` or later."""
+    partitions = look.partitions(dead_letter_topic(group, topic))
+    ends = look.ends(partitions)
+    firsts = _firsts(look, partitions, sent_ms)
     ranges: Mapping[TopicPartition, Range] = {where: Range(firsts.get(where, 0), end) for where, end in ends.items()}
     settled = look.settled(group)
     for message in look.read(ranges, progress):
@@ -94,11 +95,11 @@ def source_of(message: Message) -> Source | None:
     return Source(told.group, TopicPartition(told.source_topic, told.source_partition), told.source_offset)
 
 
-def source_by_id(look: Look, topic: str, id_: str, since_ms: int, progress: Progress | None = None) -> Source | None:
+def source_by_id(look: Look, topic: str, id_: str, sent_ms: int, progress: Progress | None = None) -> Source | None:
     """Where the record of this id stood first, as the copies tell that any group has of it; None: there are none."""
     names = [name for name in sorted(look.counts) if is_group_topic(name) and name.endswith(f".{topic}")]
     partitions = [where for name in names for where in look.partitions(name)]
-    firsts, ends = look.admin.since(partitions, since_ms), look.admin.ends(partitions)
+    firsts, ends = _firsts(look, partitions, sent_ms), look.ends(partitions)
     ranges = {where: Range(firsts.get(where, 0), end) for where, end in ends.items()}
     for message in chain(look.read(ranges, progress), look.read(look.delayed(), progress)):
         if id_in(headers_of(message)) == id_:
@@ -108,20 +109,18 @@ def source_by_id(look: Look, topic: str, id_: str, since_ms: int, progress: Prog
     return None
 
 
-def deleted_letters(
-    look: Look, group: str, topic: str, number: int | None, *, but: Collection[What]
-) -> dict[TopicPartition, BitMap64]:
+def deleted_letters(look: Look, group: str, topic: str, *, but: Collection[What]) -> dict[TopicPartition, BitMap64]:
     """The offsets of dead letters that Kafka has deleted, ``but`` those that were settled so; by partition."""
-    begins = look.admin.begins(_those_of(look, dead_letter_topic(group, topic), number))
+    begins = look.admin.begins(look.partitions(dead_letter_topic(group, topic)))
     settled = look.settled(group)
     found = {where: settled.others(*where, begin, than=but) for where, begin in begins.items() if begin}
     return {where: offsets for where, offsets in found.items() if offsets}
 
 
-def _those_of(look: Look, topic: str, number: int | None) -> list[TopicPartition]:
-    """A group topic's partitions; with ``number`` only the one that takes what comes of that partition."""
-    partitions = look.partitions(topic)
-    return partitions if number is None or not partitions else [partitions[number % len(partitions)]]
+def _firsts(look: Look, partitions: list[TopicPartition], sent_ms: int) -> dict[TopicPartition, int]:
+    """Before where no copy lies of what was sent at a time, or later."""
+    since_ms = known_ms(sent_ms) - AHEAD_MS
+    return look.admin.since(partitions, since_ms) if since_ms > 0 else look.admin.begins(partitions)
 
 
 def _copy(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
+from recado.clock import wall_clock_ms
 from recado.kafka.abstract import Message
 from recado.kafka.headers import headers_of
 from recado.kafka.scan import Range
 from recado.record import HEADER_ID, TopicPartition, id_in
 from recado.tracking.look import Look, Progress
 
-__all__ = ["find", "id_of", "time_of"]
+__all__ = ["find", "id_of", "known_ms", "time_of"]
 
 #: Around the time in an id, in milliseconds before and after: first where a record stands that went straight to Kafka,
 #: then for clocks that differ and brokers that were slow.
@@ -28,6 +29,11 @@ def time_of(id_: str) -> int | None:
     except ValueError:
         return None
     return found.int >> BELOW_TIME if found.version == 7 else None
+
+
+def known_ms(sent_ms: int) -> int:
+    """When a record was sent, as its sender tells; 0 where that clock is ahead of ours, so that it may be any time."""
+    return 0 if sent_ms > wall_clock_ms() else sent_ms
 
 
 def id_of(message: Message) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from recado.kafka.abstract import Message
-from recado.kafka.admin import Admin
+from recado.kafka.admin import STABLE_S, Admin
 from recado.kafka.groups import Group, GroupLag, Groups, Member
 from recado.kafka.identity import unstamped
 from recado.kafka.scan import FAST, Pace, Range, Scan
@@ -40,8 +40,9 @@ class Reached(NamedTuple):
 class Look:
     """What was there at one moment, asked when it is first wanted. Not thread-safe; blocks; raises RecadoError."""
 
-    def __init__(self, settings: Settings, *, admin: Admin | None = None) -> None:
+    def __init__(self, settings: Settings, *, admin: Admin | None = None, patience_s: float = STABLE_S) -> None:
         self.settings = settings
+        self._patience_s = patience_s
         self.admin = admin or Admin(settings)
         self.groups = Groups(self.admin)
         #: Every topic with its partition count.
@@ -54,6 +55,10 @@ class Look:
     def partitions(self, topic: str) -> list[TopicPartition]:
         """The partitions of a topic; none where it is not there."""
         return [TopicPartition(topic, number) for number in range(self.counts.get(topic, 0))]
+
+    def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The end of each partition, when all up to there can be read: behind an open transaction lies what is over."""
+        return self.admin.wait_stable(list(partitions), patience_s=self._patience_s)
 
     def delay_partitions(self) -> list[TopicPartition]:
         """Those in which records wait for their time."""
@@ -117,7 +122,7 @@ class Look:
         self.lags(group)
         if self.delay_partitions():
             self.lags(DELAY_GROUP)
-        begins, ends = self.admin.begins(wanted), self.admin.ends(wanted)
+        begins, ends = self.admin.begins(wanted), self.ends(wanted)
         return {
             where: Range(max(begins.get(where, 0), self.reached(group, where).committed or 0), ends[where])
             for where in wanted

@@ -64,9 +64,9 @@ def _of_topic(
     reached = {where: look.reached(group, where) for where in look.partitions(topic)}
     # What leaves a partition is in its new place before the offset says so; so look there afterwards.
     retrying = _by_partition(copies.delayed(look, group, topic, progress))
-    for number, offsets in _by_partition(copies.waiting(look, group, topic, None, progress)).items():
+    for number, offsets in _by_partition(copies.waiting(look, group, topic, progress)).items():
         retrying[number] |= offsets
-    letters = list(copies.dead(look, group, topic, None, 0, progress))
+    letters = list(copies.dead(look, group, topic, progress=progress))
     dead = _by_partition(one for one in letters if one.settled is None)
     discarded = _by_partition(one for one in letters if one.settled == "discarded")
     begins, ends = look.admin.begins(list(reached)), look.admin.stable_ends(list(reached))
@@ -89,7 +89,7 @@ def _of_topic(
         )
         for where, how_far in reached.items()
     ]
-    unsettled = copies.deleted_letters(look, group, topic, None, but=("redriven", "discarded"))
+    unsettled = copies.deleted_letters(look, group, topic, but=("redriven", "discarded"))
     gone = [problem("expired", where.topic, where.partition, offsets) for where, offsets in unsettled.items()]
     return entries, _expired(look, group, look.partitions(retry_topic(group, topic))) + gone
 

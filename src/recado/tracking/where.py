@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import msgspec
 
-from recado.clock import wall_clock_ms
 from recado.kafka.abstract import Message
 from recado.kafka.headers import headers_of
 from recado.kafka.scan import Range
@@ -17,7 +16,7 @@ from recado.outcomes.settled import What
 from recado.record import TopicPartition
 from recado.tracking import copies
 from recado.tracking.copies import Copy
-from recado.tracking.find import find, id_of, time_of
+from recado.tracking.find import find, id_of, known_ms, time_of
 from recado.tracking.look import Look, Progress
 
 __all__ = ["FINAL", "STATES", "GroupState", "Whereabouts", "at_offset", "by_id"]
@@ -178,9 +177,10 @@ def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: 
 
 def _copied(look: Look, group: str, where: TopicPartition, offset: int, since_ms: int) -> GroupState | None:
     """What a group's copies tell of a record that was sent at ``since_ms``; None: it needs none any more."""
-    letter = _last(copies.dead(look, group, where.topic, where.partition, min(since_ms, wall_clock_ms())), offset)
-    back = _last(copies.waiting(look, group, where.topic, where.partition), offset) or _last(
-        (copy for copy in copies.delayed(look, group, where.topic) if copy.partition == where.partition), offset
+    first = (where.partition, offset)
+    letter = _last(copies.dead(look, group, where.topic, since_ms), first)
+    back = _last(copies.waiting(look, group, where.topic), first) or _last(
+        copies.delayed(look, group, where.topic), first
     )
     if back is not None:
         return GroupState(
@@ -190,20 +190,27 @@ def _copied(look: Look, group: str, where: TopicPartition, offset: int, since_ms
         place = f"{letter.at.topic}/{letter.at.partition}/{letter.offset}"
         state = letter.settled or "dead"
         return GroupState(group=group, state=state, attempts=_told(letter.failures), dead_letter=place)
-    since_ms = min(since_ms, wall_clock_ms())
+    since_ms = known_ms(since_ms)
     newest_discard_ms = max((note.at for note in look.settled(group).discards.values()), default=0)
     # What was discarded may be this one only where it was there by then.
     settled: list[What] = ["redriven"] if since_ms <= newest_discard_ms else ["redriven", "discarded"]
-    lost = copies.deleted_letters(look, group, where.topic, where.partition, but=settled)
+    lost = copies.deleted_letters(look, group, where.topic, but=settled)
     return GroupState(group=group, state="expired") if _may_be_gone(look, lost, since_ms) else None
 
 
-def _last(found: Iterable[Copy], first: int) -> Copy | None:
-    last = None
-    for copy in found:
-        if copy.first == first:
-            last = copy
-    return last
+def _last(found: Iterable[Copy], first: tuple[int, int]) -> Copy | None:
+    """The copy that tells how the record is that stood first at this partition and offset.
+
+    They may lie in several partitions, so their order tells little: one that is not settled goes first, as in the
+    books, then the newest failure.
+    """
+    its_own = [copy for copy in found if (copy.partition, copy.first) == first]
+    return max(reversed(its_own), key=_weight, default=None)
+
+
+def _weight(copy: Copy) -> tuple[int, int]:
+    settled = ("redriven", "discarded", None).index(copy.settled)
+    return settled, copy.failures[-1].at_ms if copy.failures else 0
 
 
 def _told(failures: Iterable[Failure]) -> list[Attempt]:

@@ -1,0 +1,160 @@
+"""Where finds the copies of a record wherever they lie, whatever its sender's clock says."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from recado.kafka.groups import GroupLag
+from recado.kafka.memory import MemoryMessage
+from recado.outcomes.dead_letter import cause_of, dead_letter
+from recado.outcomes.history import Failure, History, failed
+from recado.outcomes.retry import retry_record
+from recado.record import HEADER_ID, Outgoing, TopicPartition
+from recado.settings import Settings
+from recado.tracking import copies
+from recado.tracking.look import Look
+from recado.tracking.where import at_offset
+
+GROUP, TOPIC = "g", "orders"
+LETTERS, RETRIES = f"dlq.{GROUP}.{TOPIC}", f"retry.{GROUP}.{TOPIC}"
+RECORD = Outgoing(TOPIC, b"x", "i", b"k", [(HEADER_ID, b"i")])
+NOW_MS = int(time.time() * 1000)
+
+
+class Cluster:
+    """A log for each partition, and what the group has committed."""
+
+    client = None
+
+    def __init__(self, partitions: int, *topics: str) -> None:
+        self.logs: dict[TopicPartition, list[MemoryMessage]] = {
+            TopicPartition(topic, number): [] for topic in topics for number in range(partitions)
+        }
+
+    def write(self, record: Outgoing, partition: int, timestamp_ms: int) -> MemoryMessage:
+        log = self.logs[TopicPartition(record.topic, partition)]
+        log.append(MemoryMessage(record, partition, len(log), timestamp_ms))
+        return log[-1]
+
+    # What an Admin is asked
+
+    def topic_partitions(self) -> dict[str, int]:
+        topics = [where.topic for where in self.logs]
+        return {topic: topics.count(topic) for topic in topics}
+
+    def topic_ids(self, topics) -> dict[str, str]:
+        return {}
+
+    def begins(self, partitions) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def ends(self, partitions) -> dict[TopicPartition, int]:
+        return {where: len(self.logs[where]) for where in partitions}
+
+    def wait_stable(self, partitions, patience_s) -> dict[TopicPartition, int]:
+        return self.ends(partitions)
+
+    def since(self, partitions, timestamp_ms: int) -> dict[TopicPartition, int]:
+        return {
+            where: next(
+                (m.offset() for m in self.logs[where] if m.timestamp()[1] >= timestamp_ms), len(self.logs[where])
+            )
+            for where in partitions
+        }
+
+
+@pytest.fixture
+def look_at(monkeypatch):
+    """Return a look at a cluster; the group has done with all that stands in the topic."""
+
+    def look_at(cluster: Cluster) -> Look:
+        look = Look(Settings(), admin=cluster)  # type: ignore[arg-type]
+        lags = [
+            GroupLag(GROUP, *where, len(log), 0, len(log))
+            for where, log in cluster.logs.items()
+            if where.topic == TOPIC
+        ]
+        look.groups.lags = lambda groups: {group.name: lags for group in groups}
+        monkeypatch.setattr(
+            Look, "read",
+            lambda self, ranges, progress=None: (
+                message for where, span in ranges.items() for message in cluster.logs[where][span.first : span.end]
+            ),
+        )  # fmt: skip
+        return look
+
+    return look_at
+
+
+def history(source: MemoryMessage) -> History:
+    first = History(GROUP, TOPIC, source.partition(), source.offset(), source.timestamp()[1])
+    return failed(first, Failure(NOW_MS, "x"), due_ms=NOW_MS)
+
+
+def letter_of(source: MemoryMessage, partition: int) -> Outgoing:
+    return dead_letter(source, history(source), cause_of(ValueError("x"), "given up"), partition=partition)
+
+
+def state(look: Look, source: MemoryMessage) -> str:
+    return at_offset(look, TopicPartition(TOPIC, source.partition()), source.offset(), groups=[GROUP]).state
+
+
+@pytest.mark.parametrize(
+    "sent_ms",
+    [NOW_MS + 1_800_000, NOW_MS - 57_000, NOW_MS - 90_000],
+    ids=["ahead of now", "ahead of its letter", "right"],
+)
+def test_a_dead_letter_of_a_sender_whose_clock_is_ahead_is_found(look_at, sent_ms):
+    cluster = Cluster(1, TOPIC, LETTERS)
+    source = cluster.write(RECORD, 0, sent_ms)
+    cluster.write(letter_of(source, 0), 0, NOW_MS - 60_000)
+    look = look_at(cluster)
+    assert state(look, source) == "dead"
+    found = copies.source_by_id(look, TOPIC, "i", sent_ms)
+    assert found is not None
+    assert (found.where, found.offset) == (TopicPartition(TOPIC, 0), 0)
+
+
+def test_letters_of_long_before_a_record_are_not_read(look_at):
+    cluster = Cluster(1, TOPIC, LETTERS)
+    old = cluster.write(RECORD, 0, NOW_MS - 7_200_000)
+    cluster.write(letter_of(old, 0), 0, NOW_MS - 7_200_000)
+    assert list(copies.dead(look_at(cluster), GROUP, TOPIC, NOW_MS - 60_000)) == []
+
+
+def settle(look: Look, letters: str, monkeypatch, **places: str) -> None:
+    """Let letters be settled: ``p0=...`` is the first letter of partition 0."""
+    how = {(letters, int(name[1:]), 0): what for name, what in places.items()}
+    settled = look.settled(GROUP)
+    monkeypatch.setattr(settled, "of", lambda *place: how.get(place))
+
+
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_copies_are_found_after_their_topics_were_given_more_partitions(look_at, before):
+    cluster = Cluster(4, TOPIC, LETTERS, RETRIES)
+    dead, waits, done = (cluster.write(RECORD, number, NOW_MS) for number in (3, 3, 2))
+    cluster.write(letter_of(dead, 3 % before), 3 % before, NOW_MS)
+    cluster.write(retry_record(waits, history(waits), 3 % before), 3 % before, NOW_MS)
+    look = look_at(cluster)
+    assert [state(look, source) for source in (dead, waits, done)] == ["dead", "retrying", "done"]
+
+
+@pytest.mark.parametrize(
+    ("settled", "told"),
+    [
+        ({"p0": "redriven"}, "dead"),
+        ({"p1": "redriven"}, "dead"),
+        ({"p0": "redriven", "p1": "discarded"}, "discarded"),
+        ({"p0": "redriven", "p1": "redriven"}, "done"),
+    ],
+)
+def test_of_letters_in_several_partitions_one_that_is_not_settled_tells(look_at, monkeypatch, settled, told):
+    cluster = Cluster(2, TOPIC, LETTERS)
+    source = cluster.write(RECORD, 1, NOW_MS)
+    for number in (0, 1):
+        cluster.write(letter_of(source, number), number, NOW_MS)
+    look = look_at(cluster)
+    settle(look, LETTERS, monkeypatch, **settled)
+    assert state(look, source) == told
