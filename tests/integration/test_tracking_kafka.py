@@ -6,7 +6,7 @@ import json
 import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 from uuid_utils import uuid7
 
 from recado import create_app
@@ -297,3 +297,27 @@ def test_records_that_were_deleted_before_the_worker_read_them_are_told(scene, t
         scene.wait_committed(name, {0: 6})
         [told] = [line for line in program.log.splitlines() if "deleted before they were read" in line]
         assert (json.loads(told)["first"], json.loads(told)["last"]) == (1, 3)
+
+
+def test_letters_of_an_earlier_topic_of_the_name_are_not_those_of_todays_records(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    ask, group = Asking(scene.bootstrap, name), scene.group
+    gone = [send(scene.bootstrap, name, "rejected") for _ in range(2)]
+    admin = AdminClient({"bootstrap.servers": scene.bootstrap})
+    with scene.worker(HANDLER, name) as program:
+        eventually(lambda: ask.where(gone[1], "--group", group)["state"] == "dead", why=lambda: program.log)
+        admin.delete_topics([name])[name].result(20)
+        eventually(lambda: name not in admin.list_topics(timeout=10).topics)
+        admin.create_topics([NewTopic(name, 1, 1)])[name].result(20)
+        eventually(lambda: "made anew" in program.log, within_s=30, why=lambda: program.log)
+        ids = [send(scene.bootstrap, name, "fine") for _ in range(3)]
+        eventually(lambda: ask.where(ids[2], "--group", group)["state"] == "done", why=lambda: program.log)
+        code, books = ask.verify(group)
+        assert (code, books["earlier"], books["total"]["dead"], books["total"]["done"]) == (0, 2, 0, 3)
+        assert "2 more wait or are dead" in ask.plainly("verify", "--group", group).out
+        assert [ask.where(f"{name}/0/{offset}")["state"] for offset in range(3)] == ["done"] * 3
+        found = ask.where(f"dlq.{group}.{name}/0/1")
+        assert (found["id"], found["state"], found["groups"][0]["dead_letter"]) == (
+            gone[1], "dead", f"dlq.{group}.{name}/0/1",
+        )  # fmt: skip

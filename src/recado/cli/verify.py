@@ -80,6 +80,10 @@ def _show(books: Books) -> None:
     show(("partition", "accepted", "done", "retrying", "dead", "discarded", "not handled"), rows, empty="")
     if total["again"]:
         click.echo(f"{total['again']:,} not handled ones have a copy already: after a crash they are handled again.")
+    if books.earlier:
+        click.echo(
+            f"{books.earlier:,} more wait or are dead of earlier topics of these names: they are not in the books."
+        )
     for problem in [*books.problems, *(problem for entry in books.entries for problem in entry.problems)]:
         click.echo(_line(problem), err=True)
     click.echo(f"Group {books.group}: {'it balances' if books.balanced else 'IT DOES NOT BALANCE'}.", err=True)

@@ -32,6 +32,8 @@ class Source(NamedTuple):
     group: str
     where: TopicPartition
     offset: int
+    #: The id of its topic; empty where nothing tells.
+    topic_id: str
 
 
 class Copy(NamedTuple):
@@ -48,6 +50,12 @@ class Copy(NamedTuple):
     due_ms: int
     #: How a dead letter is settled; None where it is not, or is none.
     settled: What | None = None
+    #: The id of the record's topic; empty where nothing tells.
+    topic_id: str = ""
+
+    def is_of(self, topic_id: str) -> bool:
+        """Whether its record is of the topic of this id, as far as both are known, and not of an earlier one."""
+        return not topic_id or self.topic_id in ("", topic_id)
 
 
 def waiting(look: Look, group: str, topic: str, progress: Progress | None = None) -> Iterator[Copy]:
@@ -92,7 +100,9 @@ def source_of(message: Message) -> Source | None:
     told = letter_of(message)  # what waits for a retry tells it in the same way
     if not told.source_topic or told.source_partition < 0 or told.source_offset < 0:
         return None
-    return Source(told.group, TopicPartition(told.source_topic, told.source_partition), told.source_offset)
+    history = history_of(message)
+    where = TopicPartition(told.source_topic, told.source_partition)
+    return Source(told.group, where, told.source_offset, history.topic_id if history is not None else "")
 
 
 def source_by_id(look: Look, topic: str, id_: str, sent_ms: int, progress: Progress | None = None) -> Source | None:
@@ -129,4 +139,5 @@ def _copy(
     if history is not None and (history.group, history.topic) == (group, topic):
         where = TopicPartition(message.topic(), message.partition())
         place = (history.partition, history.offset)
-        yield Copy(where, message.offset(), *place, history.attempts, history.failures, history.due_ms, settled)
+        told = (history.attempts, history.failures, history.due_ms)
+        yield Copy(where, message.offset(), *place, *told, settled, history.topic_id)

@@ -55,6 +55,8 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     entries: list[Entry]
     problems: list[Problem]
+    #: What waits or is dead of records that stood in earlier topics of these names: it is in no entry.
+    earlier: int = 0
 
     @property
     def balanced(self) -> bool:

@@ -151,6 +151,10 @@ class Look:
         for name, found in self.groups.lags(groups).items():
             self._lags[name] = {TopicPartition(lag.topic, lag.partition): lag for lag in found}
 
+    def topic_id(self, topic: str) -> str:
+        """The id of the topic that has this name now; empty where it is not told."""
+        return self._id(topic, "")
+
     def _id(self, topic: str, otherwise: str) -> str:
         if topic not in self._ids:
             self._ids[topic] = self.admin.topic_ids([topic]).get(topic, otherwise)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from recado.errors import UnknownTopic
 from recado.kafka.scan import Range
@@ -39,14 +40,15 @@ def verify(
     """
     entries: list[Entry] = []
     problems: list[Problem] = []
+    earlier = _Earlier()
     for topic in topics:
         if topic not in look.counts:
             raise UnknownTopic(f"topic {topic} does not exist.")
-        found, more = _of_topic(look, group, topic, read, progress)
+        found, more = _of_topic(look, group, topic, read, progress, earlier)
         entries += found
         problems += more
     problems += _expired(look, DELAY_GROUP, look.delay_partitions())
-    return Books(group=group, entries=entries, problems=problems)
+    return Books(group=group, entries=entries, problems=problems, earlier=earlier.left)
 
 
 def certain(make_up: Callable[[], Books]) -> Books:
@@ -58,15 +60,31 @@ def certain(make_up: Callable[[], Books]) -> Books:
     return books
 
 
+class _Earlier:
+    """Copies whose record stood in an earlier topic of the name: no offset of today's books is theirs."""
+
+    def __init__(self) -> None:
+        #: Those that wait or are dead.
+        self.left = 0
+
+    def without(self, copies: Iterable[Copy], topic_id: str) -> Iterator[Copy]:
+        """The copies of today's records; the others are counted."""
+        for copy in copies:
+            if copy.is_of(topic_id):
+                yield copy
+            else:
+                self.left += copy.settled is None
+
+
 def _of_topic(
-    look: Look, group: str, topic: str, read: bool, progress: Progress | None
+    look: Look, group: str, topic: str, read: bool, progress: Progress | None, earlier: _Earlier
 ) -> tuple[list[Entry], list[Problem]]:
+    topic_id = look.topic_id(topic)
     reached = {where: look.reached(group, where) for where in look.partitions(topic)}
     # What leaves a partition is in its new place before the offset says so; so look there afterwards.
-    retrying = _by_partition(copies.delayed(look, group, topic, progress))
-    for number, offsets in _by_partition(copies.waiting(look, group, topic, progress)).items():
-        retrying[number] |= offsets
-    letters = list(copies.dead(look, group, topic, progress=progress))
+    on_its_way = chain(copies.delayed(look, group, topic, progress), copies.waiting(look, group, topic, progress))
+    retrying = _by_partition(earlier.without(on_its_way, topic_id))
+    letters = list(earlier.without(copies.dead(look, group, topic, progress=progress), topic_id))
     dead = _by_partition(one for one in letters if one.settled is None)
     discarded = _by_partition(one for one in letters if one.settled == "discarded")
     begins, ends = look.admin.begins(list(reached)), look.admin.stable_ends(list(reached))

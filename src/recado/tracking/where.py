@@ -15,7 +15,7 @@ from recado.outcomes.history import Failure
 from recado.outcomes.settled import What
 from recado.record import TopicPartition
 from recado.tracking import copies
-from recado.tracking.copies import Copy
+from recado.tracking.copies import Copy, Source
 from recado.tracking.find import find, id_of, known_ms, time_of
 from recado.tracking.look import Look, Progress
 
@@ -115,8 +115,9 @@ def at_offset(
             source = copies.source_of(message) if is_group_topic(where.topic) else None
             if source is None:
                 return _of(look, message, id_of(message), groups, None)
-            if source.where not in look.partitions(source.where.topic):
-                return _gone(look, source.where, source.offset, id_of(message), groups or [source.group])
+            now = look.topic_id(source.where.topic) if source.where in look.partitions(source.where.topic) else None
+            if now is None or (source.topic_id and now and source.topic_id != now):  # its topic is not there any more
+                return _left_over(look, source, id_of(message))
             found = at_offset(look, source.where, source.offset, groups=groups, progress=progress)
             return found if found.timestamp else msgspec.structs.replace(found, id=id_of(message))
     return _gone(look, where, offset, place, groups) if offset < begin else unknown
@@ -125,12 +126,22 @@ def at_offset(
 def _gone(look: Look, where: TopicPartition, offset: int, id_: str, groups: Iterable[str] | None) -> Whereabouts:
     """Of a record that Kafka has deleted: a group may have done it before, or have a copy still."""
     found = [
-        _copied(look, group, where, offset, 0)
+        _copied(look, group, where, offset, 0, look.topic_id(where.topic))
         or GroupState(group=group, state="done" if look.reached(group, where).covers(offset) else "expired")
         for group in _those_of(look, where, groups)
     ]
     state = _worst(found, "expired")
     return Whereabouts(id=id_, topic=where.topic, partition=where.partition, offset=offset, state=state, groups=found)
+
+
+def _left_over(look: Look, source: Source, id_: str) -> Whereabouts:
+    """Of a record whose topic was deleted, and of which a group has a copy still."""
+    where = source.where
+    found = _copied(look, source.group, where, source.offset, 0, source.topic_id)
+    state = found or GroupState(group=source.group, state="done")
+    return Whereabouts(
+        id=id_, topic=where.topic, partition=where.partition, offset=source.offset, state=state.state, groups=[state]
+    )
 
 
 def _of(look: Look, message: Message, id_: str, groups: Iterable[str] | None, moment_ms: int | None) -> Whereabouts:
@@ -170,18 +181,22 @@ def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: 
         )
         held = below and any(where in member.partitions for member in look.members(group))
         return GroupState(group=group, state="in progress" if held else "delivered")
-    if (copied := _copied(look, group, where, offset, since_ms)) is not None:
+    if (copied := _copied(look, group, where, offset, since_ms, look.topic_id(where.topic))) is not None:
         return copied
     return GroupState(group=group, state="done")
 
 
-def _copied(look: Look, group: str, where: TopicPartition, offset: int, since_ms: int) -> GroupState | None:
+def _copied(
+    look: Look, group: str, where: TopicPartition, offset: int, since_ms: int, topic_id: str
+) -> GroupState | None:
     """What a group's copies tell of a record that was sent at ``since_ms``; None: it needs none any more."""
+
+    def last(found: Iterable[Copy]) -> Copy | None:
+        return _last(copy for copy in found if copy.is_of(topic_id) and (copy.partition, copy.first) == first)
+
     first = (where.partition, offset)
-    letter = _last(copies.dead(look, group, where.topic, since_ms), first)
-    back = _last(copies.waiting(look, group, where.topic), first) or _last(
-        copies.delayed(look, group, where.topic), first
-    )
+    letter = last(copies.dead(look, group, where.topic, since_ms))
+    back = last(copies.waiting(look, group, where.topic)) or last(copies.delayed(look, group, where.topic))
     if back is not None:
         return GroupState(
             group=group, state="retrying", attempts=_told(back.failures), next_attempt_at=back.due_ms or None
@@ -198,14 +213,13 @@ def _copied(look: Look, group: str, where: TopicPartition, offset: int, since_ms
     return GroupState(group=group, state="expired") if _may_be_gone(look, lost, since_ms) else None
 
 
-def _last(found: Iterable[Copy], first: tuple[int, int]) -> Copy | None:
-    """The copy that tells how the record is that stood first at this partition and offset.
+def _last(its_own: Iterable[Copy]) -> Copy | None:
+    """The one of a record's copies that tells how it is.
 
     They may lie in several partitions, so their order tells little: one that is not settled goes first, as in the
     books, then the newest failure.
     """
-    its_own = [copy for copy in found if (copy.partition, copy.first) == first]
-    return max(reversed(its_own), key=_weight, default=None)
+    return max(reversed(list(its_own)), key=_weight, default=None)
 
 
 def _weight(copy: Copy) -> tuple[int, int]:
