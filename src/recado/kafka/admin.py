@@ -250,7 +250,8 @@ class Admin:
             positions = {Position(*where): spec for where in left}
             return self.client.list_offsets(positions, request_timeout=TIMEOUT_S, **options)
 
-        return listed(asked, partitions, f"asking {self._servers} for the offsets of", led_only=led_only)
+        doing = f"asking {self._servers} for the offsets of"
+        return listed(asked, partitions, doing, counts=self.topic_partitions, led_only=led_only)
 
     def _metadata(self, what: str, timeout_s: float) -> ClusterMetadata:
         """Ask who and what there is; give up early when librdkafka knows that nobody answers."""

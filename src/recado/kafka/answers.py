@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka import TopicPartition as Position
 
 from recado.errors import KafkaUnreachable, NotAllowed, RecadoError
@@ -24,9 +24,6 @@ AGAIN_S = 0.05
 
 #: How long a partition may be without a leader while another broker takes it over, in seconds.
 ELECTION_S = 2.0
-
-#: The answer of a partition that does not exist.
-_NO_PARTITION = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 
 #: The offset where a time is asked for and all records are older; a lower one means that no leader was asked.
 NO_OFFSET = -1
@@ -49,12 +46,14 @@ def listed(
     partitions: Collection[TopicPartition],
     doing: str,
     *,
+    counts: Callable[[], Mapping[str, int]],
     led_only: bool,
 ) -> dict[TopicPartition, Any]:
     """The offset that each partition answers; what does not exist is left out.
 
     One without a leader is asked again for ``ELECTION_S``, then that raises KafkaUnreachable: nobody may take it for an
-    empty one. With ``led_only`` it is left out, too.
+    empty one. With ``led_only`` it is left out, too. Of both librdkafka may tell the same, so ``counts`` asks how many
+    partitions each topic has.
     """
     found: dict[TopicPartition, Any] = {}
     left, deadline = partitions, time.monotonic() + ELECTION_S
@@ -63,12 +62,14 @@ def listed(
         found |= told
         if led_only:
             break
-        for why in silent.values():
-            if isinstance(why, NotAllowed):
-                raise why
-            if time.monotonic() > deadline:
-                raise KafkaUnreachable(f"{why}. `recado doctor` looks closer.") from why
-        left = list(silent)
+        denied = next((why for why in silent.values() if isinstance(why, NotAllowed)), None)
+        if denied is not None:
+            raise denied
+        there = counts() if silent else {}
+        left = [where for where in silent if where.partition < there.get(where.topic, 0)]
+        if left and time.monotonic() > deadline:
+            why = silent[left[0]]
+            raise KafkaUnreachable(f"{why}. `recado doctor` looks closer.") from why
         if left:
             time.sleep(AGAIN_S)
     return found
@@ -77,7 +78,7 @@ def listed(
 def _sorted_out(
     asked: Mapping[Position, Future[Any]], doing: str
 ) -> tuple[dict[TopicPartition, Any], dict[TopicPartition, RecadoError]]:
-    """What the partitions answered that exist, and why the others did not. Raises KafkaUnreachable."""
+    """What partitions answered, and why the others did not. Raises KafkaUnreachable."""
     found: dict[TopicPartition, Any] = {}
     silent: dict[TopicPartition, RecadoError] = {}
     for position, future in asked.items():
@@ -88,9 +89,7 @@ def _sorted_out(
         except KafkaUnreachable:
             raise
         except RecadoError as error:
-            cause = error.__cause__
-            if not (isinstance(cause, KafkaException) and cause.args[0].code() in _NO_PARTITION):
-                silent[where] = error
+            silent[where] = error
             continue
         if result.offset < NO_OFFSET:
             silent[where] = RecadoError(f"{doing_here}: its leader does not answer")
