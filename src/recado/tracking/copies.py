@@ -138,6 +138,14 @@ def _copy(
 ) -> Iterator[Copy]:
     if history is not None and (history.group, history.topic) == (group, topic):
         where = TopicPartition(message.topic(), message.partition())
-        place = (history.partition, history.offset)
-        told = (history.attempts, history.failures, history.due_ms)
-        yield Copy(where, message.offset(), *place, *told, settled, history.topic_id)
+        yield Copy(
+            at=where,
+            offset=message.offset(),
+            partition=history.partition,
+            first=history.offset,
+            attempts=history.attempts,
+            failures=history.failures,
+            due_ms=history.due_ms,
+            settled=settled,
+            topic_id=history.topic_id,
+        )
