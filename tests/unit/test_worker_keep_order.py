@@ -319,3 +319,17 @@ def test_what_comes_back_of_another_partition_is_handled_whatever_its_offset(kaf
         wait_committed(kafka, len(kafka.logs[TopicPartition(RETRY, 0)]), topic=RETRY)
     assert sorted(text for text, _ in seen.calls if text[0] != "x") == ["afterwards", "bad", "bad", "last", "next"]
     assert len(kafka.logs[TopicPartition(RETRY, 0)]) <= 2  # the failed one, and what is told of its second attempt
+
+
+def test_what_waits_for_what_is_parked_takes_no_room_from_it(kafka, monkeypatch):
+    """Else the worker is full of records that may not begin before it has read what it has no room for."""
+    monkeypatch.setattr("recado.worker.flow.MAX_RECORDS", 40)
+    worker = Worker()
+    seen = Seen(worker)
+    for offset in range(60):
+        parked(kafka, "k", offset, f"parked {offset}")
+    kafka.send("orders", *(f"other {number}" for number in range(200)), key=b"o", partition=0)
+    with member(worker, kafka):
+        wait_committed(kafka, 60, topic=RETRY)
+        wait_committed(kafka, 200)
+    assert len(seen.calls) == 260

@@ -63,6 +63,7 @@ class Epoch:
         "topic_id",
         "tracker",
         "transactional",
+        "waits",
         "where",
     )
 
@@ -104,6 +105,9 @@ class Epoch:
         self.closed = False
         #: The partition is no longer ours: results that come now are dropped (and counted).
         self.fenced = False
+        #: Nothing of it may be handed out before what is parked of it is known: it is not read meanwhile, and takes no
+        #: room from what must be read for that.
+        self.waits = False
         #: Set when its handler failed for good.
         self.stop: Stop | None = None
 

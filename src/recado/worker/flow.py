@@ -106,7 +106,7 @@ class Flow:
     def _held(self) -> dict[Runner, tuple[int, int]]:
         held: dict[Runner, tuple[int, int]] = dict.fromkeys(self._holdings.runners, (0, 0))
         for epoch in self._holdings.epochs.values():
-            if not epoch.closed:
+            if not epoch.closed and not epoch.waits:
                 runner = self._holdings.runner(epoch.topic)
                 records, size = held[runner]
                 held[runner] = records + epoch.tracker.pending, size + epoch.held_bytes
@@ -127,6 +127,9 @@ class Flow:
         wanted = {
             epoch.where
             for epoch in self._holdings.epochs.values()
-            if epoch.stop or epoch in self._resting or self._holdings.runner(epoch.topic) in self._resting
+            if epoch.stop
+            or epoch.waits
+            or epoch in self._resting
+            or self._holdings.runner(epoch.topic) in self._resting
         }
         self._pauses.only(wanted)

@@ -111,6 +111,7 @@ class Parking:
         home = self._home_of(epoch)
         if not home.is_known:
             home.held += messages
+            epoch.waits = True
             return []
         return self._divert(home, messages) if home.lines else messages
 
@@ -147,6 +148,7 @@ class Parking:
             self._forget_done(home)
             if not home.is_known and (known := self._is_known(home)):
                 home.is_known, messages, home.held = known, home.held, []
+                epoch.waits = False
                 if not epoch.closed and (messages := self._divert(home, messages)):
                     found.append((epoch, messages))
             if home.is_known or any(self._flow.is_resting(back) for back in home.back):  # it cannot read on
