@@ -333,3 +333,14 @@ def test_what_waits_for_what_is_parked_takes_no_room_from_it(kafka, monkeypatch)
         wait_committed(kafka, 60, topic=RETRY)
         wait_committed(kafka, 200)
     assert len(seen.calls) == 260
+
+
+def test_a_record_without_a_key_has_no_order_to_keep_and_comes_back_once_for_each_attempt(kafka):
+    worker = Worker()
+    seen = Seen(worker, failures=99)
+    kafka.send("orders", "bad", key=None, partition=0)
+    with member(worker, kafka):
+        eventually(lambda: kafka.logs.get(TopicPartition(DEAD, 0)), within_s=20, why=lambda: str(seen.calls))
+        wait_committed(kafka, 2, topic=RETRY)
+    assert seen.calls == [("bad", 1), ("bad", 2), ("bad", 3)]
+    assert len(kafka.logs[TopicPartition(DEAD, 0)]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -23,6 +24,10 @@ HASTY = Backoff(first_s=0.01, jitter=0, attempts=3)
 
 def paused(test: str) -> float:
     return REGISTRY.get_sample_value("recado_worker_paused_handlers", {"handler": f"{test}.<locals>.handle"}) or 0.0
+
+
+def pauses(handler: object) -> float:
+    return REGISTRY.get_sample_value("recado_worker_paused_handlers", {"handler": handler.__qualname__}) or 0.0
 
 
 def dead(kafka: MemoryKafka) -> list:
@@ -164,3 +169,41 @@ def test_a_breaker_that_makes_no_sense_is_refused(wrong):
         Breaker(**wrong)
     with pytest.raises(HandlerError, match="breaker"):
         Worker().handler("orders", breaker=True)(lambda record: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["def", "async"])
+def test_a_pause_holds_what_waits_for_a_thread_too_and_a_stop_in_it_buries_nothing(how):
+    kafka, worker, go = MemoryKafka({"orders": 1}), Worker(), threading.Event()
+    calls: list[int] = []
+
+    async def fail(record: Record) -> None:
+        calls.append(record.offset)
+        while not go.is_set():
+            await asyncio.sleep(0.01)
+        raise ConnectionError("the database is away")
+
+    def fail_at_once(record: Record) -> None:
+        calls.append(record.offset)
+        assert go.wait(20)
+        raise ConnectionError("the database is away")
+
+    options = {"concurrency": 4, "retry": Backoff(attempts=1), "breaker": Breaker(failures=2, keys=2, first_s=0.5)}
+    handler = fail if how == "async" else fail_at_once
+    worker.handler("orders", **options)(handler)
+    for number in range(60):
+        kafka.send("orders", "x", key=b"%d" % number)
+    with member(worker, kafka) as running:
+        eventually(lambda: len(calls) == 4)
+        go.set()
+        eventually(lambda: pauses(handler))
+        time.sleep(0.3)
+        begun = len(calls)
+        assert begun < 12, "those that were at work, and few more before it paused"
+        go.clear()
+        eventually(lambda: len(calls) == begun + 1)  # a probe, which the stop finds at work
+        died = len(dead(kafka))
+        worker.stop()
+        go.set()
+        assert running.join() == 0
+    assert len(dead(kafka)) == died
+    assert died <= 1, "only what died before it was known to be systemic"

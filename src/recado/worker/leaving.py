@@ -52,8 +52,9 @@ class Leaving:
         return runner.handler.parks or not outcome.keep_order
 
     def leave(self, run: Run, outcome: RetryAfter) -> None:
-        """The record at ``run.at`` leaves its partition for its next attempt."""
-        (self._park if outcome.keep_order else self._send_back)(run, outcome.delay_s)
+        """The record at ``run.at`` leaves its partition for its next attempt; without a key it has no order to keep."""
+        keeps = outcome.keep_order and run.messages[run.at].key() is not None
+        (self._park if keeps else self._send_back)(run, outcome.delay_s)
 
     def bury(self, run: Run, error: BaseException, reason: str) -> None:
         """The record becomes a dead letter, a batch as many; what follows goes on."""

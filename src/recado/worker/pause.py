@@ -24,15 +24,19 @@ class Pause:
         self._handler = handler
         self._failures = Failures(policy)
         self._start: Callable[[Run], None] = lambda run: None
+        self._take_back: Callable[[], list[Run]] = list
         self._held: deque[Run] = deque()
         self._rest_s = self._probe_at = self._since = 0.0
         self._from_the_end = False
         #: Why it pauses; empty while it does not.
         self.reason = ""
 
-    def before(self, start: Callable[[Run], None]) -> Callable[[Run], None]:
-        """Stand before where threads take their runs; returns where lanes put them from now on."""
-        self._start = start
+    def before(self, start: Callable[[Run], None], take_back: Callable[[], list[Run]]) -> Callable[[Run], None]:
+        """Stand before where threads take their runs; returns where lanes put them from now on.
+
+        ``take_back`` returns the runs that no thread has taken yet.
+        """
+        self._start, self._take_back = start, take_back
         return self.put
 
     def put(self, run: Run) -> None:
@@ -56,6 +60,7 @@ class Pause:
         self._since, self._rest_s = now, self._policy.first_s
         self._probe_at = now + self._rest_s
         self.reason = f"most attempts fail, the last with {type(error).__name__}: {error}"
+        self._held.extend(self._take_back())
         WORKER_PAUSED.labels(self._handler).set(1)
         log.error("handler pauses", handler=self._handler, reason=self.reason, probe_in_s=self._rest_s)
         return True

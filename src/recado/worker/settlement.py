@@ -193,7 +193,7 @@ class Settlement:
         if epoch.fenced and epoch.guard is not None:
             epoch.guard.release(epoch, [message.offset() for message in self._at_work(run)])
         outcome = decide(error, attempt=self._attempt(run), policy=runner.handler.policy, chance=self._chance())
-        if not epoch.closed and self._pauses_over(run, runner, error, outcome):
+        if self._pauses_over(run, runner, error, outcome):
             return
         run.failures = [*(run.failures if run.attempt > 1 else ()), failure_of(error, wall_clock_ms())]
         WORKER_ATTEMPTS.labels(epoch.topic, type(error).__name__).inc()
@@ -219,11 +219,17 @@ class Settlement:
         """Whether its handler pauses: then the run waits for the end of that, and this attempt does not count."""
         pause = self._pauses.get(runner)
         systemic = isinstance(outcome, (RetryAfter, Dead)) and not isinstance(error, (Retry, Reject, Undecodable))
-        if pause is None or not systemic or not pause.failed(run, error, self._clock()):
+        if pause is None or not systemic:
+            return False
+        closed = run.epoch.closed
+        if not (pause.reason if closed else pause.failed(run, error, self._clock())):
             return False
         WORKER_ATTEMPTS.labels(run.epoch.topic, type(error).__name__).inc()
-        runner.lanes.set_aside(run)
-        pause.hold(run)
+        if closed:  # it comes again, to whoever is next
+            runner.lanes.finish(run)
+        else:
+            runner.lanes.set_aside(run)
+            pause.hold(run)
         return True
 
     def _attempt(self, run: Run) -> int:

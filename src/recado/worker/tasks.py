@@ -44,7 +44,7 @@ class TaskRunner:
         self._tasks: list[asyncio.Task[None]] = []
         self._loop = asyncio.new_event_loop()
         self._waking = self._stopped = False
-        self.put = self._enqueue if pause is None else pause.before(self._enqueue)
+        self.put = self._enqueue if pause is None else pause.before(self._enqueue, self._take_back)
         self.lanes = dispatcher(handler, self)
 
     def start(self) -> None:
@@ -60,6 +60,13 @@ class TaskRunner:
         if not self._waking:
             self._waking = True
             self._loop.call_soon_threadsafe(self._wake)
+
+    def _take_back(self) -> list[Run]:
+        found: list[Run] = []
+        with suppress(IndexError):
+            while True:
+                found.append(self._queue.popleft())
+        return found
 
     def waiting(self) -> int:
         """How many runs wait for a task."""
@@ -101,7 +108,9 @@ class TaskRunner:
                 idle.set_result(None)
 
     async def _next(self, task: asyncio.Task[None]) -> Run | None:
-        while not self._queue:
+        while True:
+            with suppress(IndexError):  # not asked for before: what waits may be taken back in between
+                return self._queue.popleft()
             if self._stopped:
                 return None
             idle = self._loop.create_future()
@@ -112,7 +121,6 @@ class TaskRunner:
                 if idle in self._idle:
                     self._idle.remove(idle)
                 await _take_cancellations(task)
-        return self._queue.popleft()
 
     async def _serve_slot(self, slot: int) -> None:
         handle, task = self._handle_many if self.handler.batch else self._handle_each, self._tasks[slot]

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,7 @@ class ThreadRunner:
         self._queue: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._slots: list[Run | None] = [None] * handler.concurrency
         self._threads: list[threading.Thread] = []
-        self.put = self._queue.put if pause is None else pause.before(self._queue.put)
+        self.put = self._queue.put if pause is None else pause.before(self._queue.put, self._take_back)
         self.waiting = self._queue.qsize
         self.lanes = dispatcher(handler, self)
 
@@ -55,6 +56,14 @@ class ThreadRunner:
         """The runs that threads are at now, and how to learn where each is."""
         slots = zip(list(self._slots), self._threads, strict=False)
         return [(run, partial(_stack_of, thread)) for run, thread in slots if run is not None]
+
+    def _take_back(self) -> list[Run]:
+        found: list[Run] = []
+        with suppress(queue.Empty):
+            while (run := self._queue.get_nowait()) is not None:
+                found.append(run)
+            self._queue.put(None)  # it was for a thread: they are to end
+        return found
 
     def stop(self) -> None:
         """Let every thread end when it comes to the end of the queue."""
