@@ -142,3 +142,17 @@ def committed(bootstrap: str, group: str, topic: str, partitions: int, **propert
         return {position.partition: position.offset for position in found if position.offset >= 0}
     finally:
         consumer.close()
+
+
+def kill_zygote_of(pid: int) -> None:
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert parent != os.getpid()
+    os.kill(parent, signal.SIGKILL)
+    eventually(lambda: not is_there(pid))
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

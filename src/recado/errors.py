@@ -10,6 +10,7 @@ __all__ = [
     "EmbeddedKafkaError",
     "HandlerError",
     "KafkaUnreachable",
+    "NoProcess",
     "NotAllowed",
     "RecadoError",
     "RecordTooLarge",
@@ -144,6 +145,12 @@ class HandlerFailed(RecadoError):
     """A handler's process ended in the middle of a record, or raised what cannot leave it."""
 
     code = "handler-failed"
+
+
+class NoProcess(RecadoError):
+    """There is no process to make a call in, so nothing was called. Start the program again."""
+
+    code = "no-process"
 
 
 class Undecodable(RecadoError):

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from recado.errors import KafkaUnreachable, RecadoError
 from recado.record import TopicPartition
 from recado.settings import Settings
 from recado.worker import apart
 from recado.worker.apart import CoordinatorApart
+from tests.programs import kill_zygote_of
 
 ONE = TopicPartition("orders", 0)
 
@@ -57,3 +59,13 @@ def test_a_process_that_dies_of_a_question_is_followed_by_another(asked):
     with pytest.raises(RecadoError):
         asked.owned("crash")
     assert asked.owned("me") == {ONE}
+
+
+def test_that_there_are_no_processes_any_more_is_no_answer_and_said_once(asked):
+    asked.owned("me")
+    kill_zygote_of(asked._lane._pid)
+    with capture_logs() as lines:
+        for _ in range(3):
+            with pytest.raises(RecadoError):
+                asked.owned("me")
+    assert [line["event"] for line in lines] == ["kafka cannot be asked what it says of this group"]

@@ -93,6 +93,17 @@ def test_without_annotation_the_record_arrives():
     assert got[0].timestamp.isoformat() == "1970-01-01T00:00:03+00:00"
 
 
+@pytest.mark.parametrize("value", [b"no JSON", b'{"offset":1}', None])
+@pytest.mark.parametrize(
+    ("annotation", "options"),
+    [(Record | None, {}), (list[Record | None], {"batch": (10, 0.1)}), (Record | None, {"batch": (10, 0.1)})],
+)
+def test_a_record_that_may_be_none_arrives_as_it_is(annotation, options, value):
+    outcome, got = given(annotation, value, **options)
+    record = got[0][0] if options else got[0]
+    assert (outcome, record.value, record.offset) == (Done(), value, 7)
+
+
 def test_many_at_a_time():
     outcome, got = given(list[Order], b'{"id":1}', batch=(10, 0.1))
     assert (outcome, got) == (Done(), [[Order(1)]])

@@ -6,18 +6,17 @@ import asyncio
 import os
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
 from recado import Backoff, Record, Worker
-from recado.errors import HandlerError, HandlerFailed, HandlerTimeout
+from recado.errors import HandlerError, HandlerFailed, HandlerTimeout, NoProcess
 from recado.kafka.memory import MemoryKafka
 from recado.worker.crew import called
 from recado.worker.zygote import Lane, Zygote
-from tests.programs import eventually
-from tests.twin import member, wait_committed
+from tests.programs import eventually, is_there, kill_zygote_of
+from tests.twin import committed, member, wait_committed
 
 QUICK = Backoff(first_s=0.01, attempts=4)
 
@@ -102,11 +101,36 @@ def test_a_function_that_overruns_is_killed_and_tried_again_while_others_go_on(t
         eventually(lambda pid=pid: not is_there(pid))
 
 
-def is_there(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+def test_a_worker_whose_processes_cannot_be_forked_any_more_ends_and_blames_no_record(tmp_path, capsys):
+    kafka, worker, before = MemoryKafka({"orders": 1}), Worker(), failed("HandlerFailed")
+    journal = tmp_path / "journal"
+
+    @worker.handler("orders", timeout_s=5, retry=None)
+    def handle(record: Record) -> None:
+        with journal.open("a") as file:
+            file.write(f"{os.getpid()} {record.offset}\n")
+
+    kafka.send("orders", "x", key=b"0")
+    with member(worker, kafka) as running:
+        wait_committed(kafka, 1)
+        pid, _ = journal.read_text().split()
+        kill_zygote_of(int(pid))
+        for number in range(1, 9):
+            kafka.send("orders", "x", key=b"%d" % number)
+        assert running.join() == 1
+    assert committed(kafka) == 1
+    assert journal.read_text().splitlines() == [f"{pid} 0"]
+    assert failed("HandlerFailed") == before
+    assert not [topic for topic in kafka.partition_counts() if topic.startswith("dlq.")]
+    assert "No process for a call can be had" in capsys.readouterr().err
+
+
+def test_a_process_whose_zygote_is_gone_as_well_has_not_failed(lane):
+    lane.call("nothing")
+    kill_zygote_of(lane._pid)
+    for _ in range(2):
+        with pytest.raises(NoProcess, match="Start the program again"):
+            lane.call("sleep")
 
 
 class Odd(Exception):

@@ -10,12 +10,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import structlog
+
+from recado.errors import NoProcess
 from recado.kafka.coordinator import KafkaCoordinator
 from recado.record import TopicPartition
 from recado.settings import Settings
 from recado.worker.zygote import Lane, Zygote
 
 __all__ = ["CoordinatorApart"]
+
+log = structlog.get_logger(__name__)
 
 #: How long an answer may take, in seconds: longer than the questions themselves.
 ANSWER_S = 20.0
@@ -27,20 +32,22 @@ class CoordinatorApart:
     def __init__(self, settings: Settings, group: str) -> None:
         self._zygote = Zygote(_Asking(settings, group))
         self._lane = Lane(self._zygote, ANSWER_S)
+        self._group = group
+        self._said = False
 
     def owned(self, member: str) -> set[TopicPartition] | None:
         """What the coordinator has given to a member."""
-        found: set[TopicPartition] | None = self._lane.call(("owned", member))
+        found: set[TopicPartition] | None = self.ask("owned", member)
         return found
 
     def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The last stable offset of each partition."""
-        found: dict[TopicPartition, int] = self._lane.call(("ends", list(partitions)))
+        found: dict[TopicPartition, int] = self.ask("ends", list(partitions))
         return found
 
     def begins(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that each partition still has."""
-        found: dict[TopicPartition, int] = self._lane.call(("begins", list(partitions)))
+        found: dict[TopicPartition, int] = self.ask("begins", list(partitions))
         return found
 
     def close(self) -> None:
@@ -50,7 +57,13 @@ class CoordinatorApart:
 
     def ask(self, question: str, argument: Any) -> Any:
         """Any other question that ``KafkaCoordinator`` answers."""
-        return self._lane.call((question, argument))
+        try:
+            return self._lane.call((question, argument))
+        except NoProcess as error:
+            if not self._said:
+                log.error("kafka cannot be asked what it says of this group", group=self._group, error=str(error))
+            self._said = True
+            raise
 
 
 class _Asking:

@@ -89,7 +89,7 @@ class Loop:
         self._only_topic: str | None = None
 
     def run(self, topics: Sequence[str]) -> None:
-        """Work until a stop is requested. Raises what makes going on senseless (NotAllowed, ConfigurationError)."""
+        """Work until a stop is requested. Raises what makes going on senseless (NotAllowed, NoProcess, …)."""
         self._only_topic = topics[0] if len(topics) == 1 and not topics[0].startswith("^") else None
         self._consumer.subscribe(topics, self._rebalance)
         while not self._stop.requested:
@@ -97,6 +97,7 @@ class Loop:
             messages = self._poll()
             self._offer(messages)
             self._settlement.settle()
+            self._settlement.check()
             self._start_due()
             self._flow.adjust()
             self._commits.commit_some()

@@ -34,7 +34,7 @@ def payload_of(handler: Callable[..., Any], *, many: bool) -> Payload:
     name = getattr(handler, "__qualname__", repr(handler))
     annotation = _annotation(handler, _parameter(handler, name), name)
     if many:
-        if annotation is Record:
+        if _without_none(annotation)[0] is Record:
             return record_of
         if get_origin(annotation) is not list:
             raise HandlerError(f"{name}: batch= needs a parameter annotated list[…], not {_shown(annotation)}.")
@@ -109,9 +109,9 @@ def _annotation(handler: Callable[..., Any], parameter: inspect.Parameter, name:
 
 
 def _reader(annotation: Any, name: str) -> Payload:
-    if annotation is Record:
-        return record_of
     kind, optional = _without_none(annotation)
+    if kind is Record:  # never None: the value of a tombstone's is
+        return record_of
     if kind is bytes:
         return _value_reader(bytes, optional)
     if kind is str:

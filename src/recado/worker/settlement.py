@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 import structlog
 
 from recado.clock import wall_clock_ms
-from recado.errors import HandlerError, Undecodable
+from recado.errors import HandlerError, NoProcess, Undecodable
 from recado.kafka.abstract import Message
 from recado.outcomes.decide import decide, describe
 from recado.outcomes.group_topics import dead_letter_topic
@@ -78,6 +78,8 @@ class Settlement:
         self._chance = chance
         self._look_at = 0.0
         self._done_times = DoneTimes()
+        #: What makes going on senseless.
+        self.hopeless: NoProcess | None = None
 
     def settle(self) -> None:
         """Count what is done, and decide about what failed; now and then look at runs that still execute, too."""
@@ -90,6 +92,11 @@ class Settlement:
         else:
             self._look_at = now + LOOK_EVERY_S
             self.settle_all()
+
+    def check(self) -> None:
+        """Raise what makes going on senseless, if anything does (not while draining)."""
+        if self.hopeless is not None:
+            raise self.hopeless
 
     def settle_all(self) -> None:
         """Count all that is done up to now, also in runs that still execute."""
@@ -192,6 +199,9 @@ class Settlement:
             return
         if epoch.fenced and epoch.guard is not None:
             epoch.guard.release(epoch, [message.offset() for message in self._at_work(run)])
+        if isinstance(error, NoProcess):  # no attempt: the record stays not done
+            self.hopeless = error
+            return
         outcome = decide(error, attempt=self._attempt(run), policy=runner.handler.policy, chance=self._chance())
         if self._pauses_over(run, runner, error, outcome):
             return

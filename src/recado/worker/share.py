@@ -82,6 +82,7 @@ class ShareLoop:
             if borrowed:
                 self._begin(borrowed)
                 self._work(time.monotonic() + LENT_S)
+                self._settlement.check()
                 if self._blocked():
                     return
                 self._give_back()
@@ -145,7 +146,8 @@ class ShareLoop:
         return sum(epoch.tracker.pending for epoch in self._holdings.snapshot())
 
     def _blocked(self) -> bool:
-        return any(epoch.stop is not None for epoch in self._holdings.snapshot())
+        stopped = any(epoch.stop is not None for epoch in self._holdings.snapshot())
+        return stopped or self._settlement.hopeless is not None
 
     def _undone(self) -> list[tuple[str, int, int]]:
         return [

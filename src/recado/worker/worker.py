@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from recado.errors import ConfigurationError, HandlerError, RecadoError
+from recado.errors import ConfigurationError, HandlerError, NoProcess, RecadoError
 from recado.kafka.abstract import Consumer, Coordinator, Outlet, Reader
 from recado.kafka.cluster import connect_outlet
 from recado.kafka.config import consumer_config
@@ -167,7 +167,8 @@ class Worker:
 
         As the last line of a program it also ends it: SystemExit with 3 when records were still being handled
         after ``RECADO_DRAIN_S``, a partition stood still at one that failed, or done ones could not be committed
-        (they are named, and come again); with 2 when settings or handlers are wrong.
+        (they are named, and come again); with 2 when settings or handlers are wrong; with 1
+        when there is no process for a handler with a ``timeout_s`` any more, which another start mends.
         """
         try:
             settings = settings or self._settings or from_process().settings
@@ -175,7 +176,7 @@ class Worker:
             remaining = self._work(settings, consumer, outlet, share_consumer, coordinator, reader)
         except RecadoError as error:
             log.error("worker cannot run", error=str(error), code=error.code)
-            raise SystemExit(2) from error
+            raise SystemExit(1 if isinstance(error, NoProcess) else 2) from error
         if remaining:
             if self._stop.by_signal:
                 end_within(EXIT_S, 3)

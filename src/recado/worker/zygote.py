@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 from recado.clock import Deadline
-from recado.errors import HandlerFailed, HandlerTimeout
+from recado.errors import HandlerFailed, HandlerTimeout, NoProcess
 from recado.outcomes.decide import describe
 from recado.record import OUTBOX, Sent
 
@@ -32,6 +32,9 @@ PR_SET_PDEATHSIG = 1
 
 #: How long a new process may take to say that it is there, in seconds.
 START_S = 30.0
+
+#: What to do where there are no processes any more.
+REMEDY = "Start the program again; the kernel's log tells whether memory, or another limit, was at its end."
 
 
 class Zygote:
@@ -47,11 +50,11 @@ class Zygote:
     def fork(self) -> Connection:
         """A connection to a new process."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ours, theirs:
             # One byte and one descriptor arrive together, whoever else asks at this moment.
             rights = array.array("i", [theirs.fileno()])
             self._control.sendmsg([b"f"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-        return Connection(ours.detach())
+            return Connection(ours.detach())
 
     def close(self) -> None:
         """Fork no more; what was forked goes on."""
@@ -70,7 +73,7 @@ class Lane:
     def call(self, argument: Any) -> Any:
         """Call it there; return what it returns. What a handler sent goes into the caller's outbox.
 
-        Raises what it raises, or HandlerTimeout after it was killed.
+        Raises what it raises, HandlerTimeout after it was killed, or NoProcess where nothing could be called.
         """
         connection = self._connection or self._started()
         deadline = Deadline(self._timeout_s)
@@ -82,6 +85,7 @@ class Lane:
             error, sent, back = connection.recv()
         except (EOFError, ConnectionError) as gone:
             self._kill()
+            self._started()  # where none can be had the handler is not to blame
             raise HandlerFailed("its process ended in the middle of it") from gone
         if error is not None:
             raise error
@@ -96,11 +100,15 @@ class Lane:
             self._connection = None
 
     def _started(self) -> Connection:
-        connection = self._zygote.fork()
-        if not connection.poll(START_S):
-            connection.close()
-            raise HandlerFailed(f"no process for it came up within {START_S:g} s")
-        self._pid, self._connection = connection.recv(), connection
+        try:
+            connection = self._zygote.fork()
+            if not connection.poll(START_S):
+                connection.close()
+                raise TimeoutError(f"none came up within {START_S:g} s")
+            self._pid, self._connection = connection.recv(), connection
+        except (EOFError, OSError) as error:
+            detail = f"the one that forks them was killed or cannot fork any more ({describe(error)})"
+            raise NoProcess(f"No process for a call can be had: {detail}. {REMEDY}") from error
         return connection
 
     def _kill(self) -> None:
