@@ -117,7 +117,7 @@ def test_a_worker_whose_processes_cannot_be_forked_any_more_ends_and_blames_no_r
         kill_zygote_of(int(pid))
         for number in range(1, 9):
             kafka.send("orders", "x", key=b"%d" % number)
-        assert running.join() == 1
+        assert running.join() == 3
     assert committed(kafka) == 1
     assert journal.read_text().splitlines() == [f"{pid} 0"]
     assert failed("HandlerFailed") == before

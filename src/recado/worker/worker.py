@@ -167,8 +167,8 @@ class Worker:
 
         As the last line of a program it also ends it: SystemExit with 3 when records were still being handled
         after ``RECADO_DRAIN_S``, a partition stood still at one that failed, or done ones could not be committed
-        (they are named, and come again); with 2 when settings or handlers are wrong; with 1
-        when there is no process for a handler with a ``timeout_s`` any more, which another start mends.
+        (they are named, and come again), or no process is there any more for a handler with a ``timeout_s``; with 2
+        when settings or handlers are wrong.
         """
         try:
             settings = settings or self._settings or from_process().settings
@@ -176,7 +176,7 @@ class Worker:
             remaining = self._work(settings, consumer, outlet, share_consumer, coordinator, reader)
         except RecadoError as error:
             log.error("worker cannot run", error=str(error), code=error.code)
-            raise SystemExit(1 if isinstance(error, NoProcess) else 2) from error
+            raise SystemExit(3 if isinstance(error, NoProcess) else 2) from error
         if remaining:
             if self._stop.by_signal:
                 end_within(EXIT_S, 3)
