@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
+from tests.conftest import make_topic
+from tests.integration.test_worker_kafka import Scene, scene  # noqa: F401 - a fixture
+from tests.kafka_fixture import start_kafka
 from tests.programs import eventually, read_all, watermarks
 
 #: One in ten fails once, one in a hundred always; each pass takes 2 s at least.
@@ -101,6 +106,39 @@ def test_others_do_not_wait_for_one_that_fails_and_a_delay_is_kept(scene, topic)
         first, second = moments()
         assert 5.99 <= second - first < 10  # the topics were made for it, too; benchmarks/retrying.py measures
         assert program.stop() == 0, program.log
+
+
+#: Once later, then never.
+LARGE = """
+from recado import Retry
+@worker.handler(concurrency=4, exactly_once=EXACTLY_ONCE)
+def handle(record: Record) -> None:
+    if record.key == b"large":
+        raise Retry(delay_s=2.5) if record.attempt == 1 else Reject("never")
+    note("done", record)
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "value"), [({"max_message_bytes": "3000000"}, os.urandom(2_000_000)), ({}, os.urandom(1_309_800))]
+)
+@pytest.mark.parametrize("exactly_once", ["False", "True"])
+def test_the_largest_that_a_topic_takes_can_be_retried_later_and_die(tmp_path, config, value, exactly_once):
+    with start_kafka(tmp_path / "kafka") as kafka:
+        name, scene = make_topic(kafka.bootstrap_servers, 1, config), Scene(kafka, tmp_path)
+        producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "message.max.bytes": 4_000_000})
+        producer.produce(name, value, b"large")
+        producer.produce(name, b"next", b"other")
+        assert producer.flush(30) == 0
+        with scene.worker(LARGE.replace("EXACTLY_ONCE", exactly_once), name) as program:
+            eventually(
+                lambda: read_all(kafka.bootstrap_servers, f"dlq.{scene.group}.{name}"), why=lambda: program.log[-4000:]
+            )
+            assert scene.reasons() == []
+            assert program.stop() == 0, program.log
+        (letter,) = read_all(kafka.bootstrap_servers, f"dlq.{scene.group}.{name}")
+        assert letter.value() == value
+        assert len(scene.journal("done")) == 1
 
 
 #: Of each key some fail once, one fails always; whatever is dead is told, too.

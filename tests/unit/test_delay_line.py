@@ -13,6 +13,7 @@ from recado.outcomes import delay_hold
 from recado.outcomes.delay import GROUP, HEADER_DELAY, LEVELS, delay, is_delay_topic
 from recado.outcomes.delay_line import DelayLine
 from recado.outcomes.delay_topics import CONFIG, DelayTopics
+from recado.outcomes.group_topics import EXTRA_BYTES
 from recado.record import Outgoing, TopicPartition
 
 START_MS = 1_700_000_000_000
@@ -305,6 +306,17 @@ def test_delay_topics_keep_everything_and_take_the_largest_record():
     assert int(config["max.message.bytes"]) > 1000
     assert config.items() >= CONFIG.items()
     assert made == [1]
+
+
+@pytest.mark.parametrize(("plain", "source"), [(0, 3_000_000), (3_000_000, 0), (0, 0)])
+def test_delay_topics_take_what_a_plain_topic_and_the_source_take(monkeypatch, plain, source):
+    kafka = MemoryKafka()
+    monkeypatch.setattr(kafka, "takes_bytes", {"": plain, "orders": source}.__getitem__)
+    topics = DelayTopics(clients=kafka, topics=kafka.topics(), max_record_bytes=1000)
+    assert topics.want("recado.delay.8s", "orders")
+    topics.make()
+    for topic in ("recado.delay.2s", "recado.delay.8s"):
+        assert int(kafka.configs[topic]["max.message.bytes"]) == max(plain, source, 1000) + EXTRA_BYTES
 
 
 def test_the_header_is_readable_by_people(bench):

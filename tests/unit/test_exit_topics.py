@@ -20,6 +20,7 @@ class Cluster:
     def __init__(self, *failures: Exception) -> None:
         self.there, self.failures = {"orders": 3}, list(failures)
         self.topics = self.clients = self
+        self.configs: dict[str, dict[str, str]] = {}
 
     def refresh(self) -> None:
         pass
@@ -27,9 +28,13 @@ class Cluster:
     def partitions(self, topic: str) -> int | None:
         return self.there.get(topic)
 
+    def takes_bytes(self, topic: str) -> int:
+        return {"orders": 3_000_000}.get(topic, 0)
+
     def create_topic(self, topic: str, *, partitions: int, config) -> bool:
         if self.failures:
             raise self.failures.pop(0)
+        self.configs[topic] = config
         self.there[topic] = partitions
         return True
 
@@ -46,8 +51,15 @@ def counted(topics: ExitTopics, topic: str) -> int:
 def exit_topics(request):
     cluster = Cluster(*request.param)
     found = ExitTopics(outlet=lambda: cluster, delay_topics=lambda: None, max_record_bytes=1000)
+    found.cluster = cluster
     yield found
     found.close()
+
+
+@pytest.mark.parametrize("exit_topics", [[]], indirect=True)
+def test_a_topic_of_copies_takes_what_its_source_takes(exit_topics):
+    counted(exit_topics, "dlq.g.orders")
+    assert int(exit_topics.cluster.configs["dlq.g.orders"]["max.message.bytes"]) > 3_000_000
 
 
 @pytest.mark.parametrize("exit_topics", [[ValueError("a mistake")]], indirect=True)

@@ -236,6 +236,12 @@ class Clients(Protocol):
     def create_topic(self, name: str, *, partitions: int, config: Mapping[str, str]) -> bool:
         """Create a topic with up to three replicas; False when it was there already. Blocks; raises RecadoError."""
 
+    def takes_bytes(self, topic: str = "") -> int:
+        """How large a record a topic takes, or any for which nothing is set; 0 where Kafka does not tell.
+
+        Blocks; raises KafkaUnreachable.
+        """
+
     def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Let Kafka delete the records below these offsets, in its own time. Never blocks, never raises."""
 

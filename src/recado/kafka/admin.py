@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Position
-from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from recado.errors import KafkaUnreachable, RecadoError, UnknownTopic
 from recado.kafka.answers import AGAIN_S, TIMEOUT_S, answered, listed
@@ -153,7 +153,14 @@ class Admin:
             PartitionLayout(p.id, None if p.leader < 0 else p.leader, len(p.replicas), len(p.isrs))
             for _, p in sorted(found.partitions.items())
         ]
-        return TopicLayout(name, tuple(partitions), self._topic_config(name))
+        return TopicLayout(name, tuple(partitions), self._config(ResourceType.TOPIC, name))
+
+    def takes_bytes(self, topic: str = "") -> int:
+        """How large a record a topic takes, or any for which nothing is set. Raises RecadoError."""
+        if topic:
+            return int(self._config(ResourceType.TOPIC, topic)["max.message.bytes"])
+        broker = self.cluster().brokers[0]
+        return int(self._config(ResourceType.BROKER, str(broker.id))["message.max.bytes"])
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """The ids of topics, which others of the same name do not have; those that are not there are left out.
@@ -231,10 +238,10 @@ class Admin:
         found = self._list_offsets(partitions, OffsetSpec.max_timestamp(), led_only=True)
         return max((result.timestamp for result in found.values() if result.offset >= 0), default=None)
 
-    def _topic_config(self, name: str) -> dict[str, str]:
-        resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+    def _config(self, kind: ResourceType, name: str) -> dict[str, str]:
+        resource = ConfigResource(kind, name)
         future = self.client.describe_configs([resource], request_timeout=TIMEOUT_S)[resource]
-        found = answered(future, f"reading the configuration of topic {name}")
+        found = answered(future, f"reading the configuration of {kind.name.lower()} {name}")
         return {key: entry.value for key, entry in found.items() if entry.value is not None}
 
     def _offsets(

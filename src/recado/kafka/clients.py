@@ -10,8 +10,9 @@ from functools import partial
 import structlog
 from confluent_kafka import KafkaException
 
+from recado.errors import KafkaUnreachable, RecadoError
 from recado.kafka.admin import Admin
-from recado.kafka.config import OF_A_MEMBER, consumer_config, producer_config
+from recado.kafka.config import OF_A_MEMBER, consumer_config, copying_config
 from recado.kafka.consumer import KafkaConsumer
 from recado.kafka.producer import KafkaProducer
 from recado.kafka.quiet import Seldom
@@ -50,7 +51,7 @@ class ClusterClients:
 
     def producer(self) -> KafkaProducer:
         """A new producer."""
-        config = producer_config(self._settings)
+        config = copying_config(self._settings)
         return KafkaProducer({**config, "linger.ms": LINGER_MS, "topic.metadata.propagation.max.ms": PROPAGATION_MS})
 
     def consumer(self, group: str) -> KafkaConsumer:
@@ -74,6 +75,16 @@ class ClusterClients:
         replicas = min(REPLICAS, self._asking().broker_count())
         safe = {"min.insync.replicas": "2"} if replicas == REPLICAS else {}
         return self._asking().create_topic(name, partitions=partitions, replicas=replicas, config={**safe, **config})
+
+    def takes_bytes(self, topic: str = "") -> int:
+        """How large a record a topic takes, or any for which nothing is set; 0 where Kafka does not tell."""
+        try:
+            return self._asking().takes_bytes(topic)
+        except KafkaUnreachable:
+            raise
+        except RecadoError as error:
+            log.debug("how large a record may be is not told", topic=topic, error=str(error))
+            return 0
 
     def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Ask Kafka to delete; a refusal is logged, and the records stay."""

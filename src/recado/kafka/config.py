@@ -10,6 +10,7 @@ __all__ = [
     "OF_A_MEMBER",
     "client_config",
     "consumer_config",
+    "copying_config",
     "patient_config",
     "producer_config",
     "transactional_config",
@@ -38,6 +39,13 @@ TRANSACTION_LINGER_MS = 2
 
 #: What a record may weigh beyond ``RECADO_MAX_RECORD_BYTES`` in librdkafka's eyes (batch and record framing).
 FRAMING_BYTES = 65_536
+
+#: The largest copy of a record that Kafka took from anybody: no broker takes a larger request by default
+#: (``socket.request.max.bytes``), and what a topic takes is for the topic to say.
+COPY_BYTES = 104_857_600
+
+#: librdkafka's own bound of a batch of several records, which ``message.max.bytes`` lowers where it is smaller.
+BATCH_BYTES = 1_000_000
 
 #: Records that librdkafka fetches ahead per partition; its default of 100,000 would be our memory.
 FETCH_AHEAD_RECORDS = 20_000
@@ -92,9 +100,21 @@ def producer_config(settings: Settings) -> dict[str, Any]:
     }
 
 
+def copying_config(settings: Settings) -> dict[str, Any]:
+    """Properties of a producer that copies what others sent, however large: only Kafka refuses a copy."""
+    record_bytes = settings.max_record_bytes + FRAMING_BYTES
+    return {
+        **producer_config(settings),
+        "message.max.bytes": max(record_bytes, COPY_BYTES),
+        "batch.size": min(record_bytes, BATCH_BYTES),
+        **settings.kafka,
+        **settings.kafka_producer,
+    }
+
+
 def patient_config(settings: Settings) -> dict[str, Any]:
     """Properties of a producer for records that are safe on disk: it gathers, and tries until Kafka answers."""
-    config = producer_config(settings)
+    config = copying_config(settings)
     for name in ("delivery.timeout.ms", "message.timeout.ms", "queue.buffering.max.ms"):
         config.pop(name, None)
     return {**config, "message.timeout.ms": 0, "linger.ms": PATIENT_LINGER_MS}
@@ -102,7 +122,7 @@ def patient_config(settings: Settings) -> dict[str, Any]:
 
 def transactional_config(settings: Settings, transactional_id: str) -> dict[str, Any]:
     """Properties of a producer of transactions, which time out before another member waits long for them."""
-    config = producer_config(settings)
+    config = copying_config(settings)
     timeout_ms = config.pop("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
     for name in ("delivery.timeout.ms", "message.timeout.ms", "queue.buffering.max.ms"):
         config.pop(name, None)  # a record may not outlive its transaction, and librdkafka sees to that by itself

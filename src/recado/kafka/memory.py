@@ -110,6 +110,10 @@ class MemoryKafka:
             self.changed.notify_all()
         return True
 
+    def takes_bytes(self, topic: str = "") -> int:
+        """What the topic was created with; 0 where that says nothing."""
+        return int(self.configs.get(topic, {}).get("max.message.bytes", 0))
+
     def drop_topic(self, name: str) -> None:
         """Delete a topic that nobody reads now, with its records."""
         with self.changed:

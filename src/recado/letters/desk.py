@@ -219,7 +219,7 @@ class Desk:
             count = self.look.counts.get(source)
             if count is None:
                 raise UnknownTopic(f"topic {source} does not exist, so nothing can come back to it.")
-            config = roomy(RETRY_CONFIG, self.settings.max_record_bytes)
+            config = roomy(RETRY_CONFIG, self.settings.max_record_bytes, self._clients.takes_bytes(source))
             self._clients.create_topic(topic, partitions=count, config=config)
             while topic not in self.look.counts:
                 time.sleep(0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -50,20 +50,25 @@ class DelayTopics:
     ) -> None:
         self._clients = clients
         self._topics = topics
-        self._config = roomy(CONFIG, max_record_bytes)
+        self._max_record_bytes = max_record_bytes
         self._on_made = on_made
         self._lock = threading.Lock()
         self._wanted: set[str] = set()
+        self._sources: set[str] = set()
         self._failure: RecadoError | None = None
 
     def there(self) -> list[str]:
         """The delay topics that the catalog knows."""
         return [level.topic for level in LEVELS if self._topics.partitions(level.topic) is not None]
 
-    def want(self, topic: str) -> bool:
-        """Ask for a delay topic and those below it; True when ``make`` has to be called first."""
+    def want(self, topic: str, source: str = "") -> bool:
+        """Ask for a delay topic and those below it; True when ``make`` has to be called first.
+
+        They will take what a plain topic takes, and what ``source`` does; all that come later share them.
+        """
         if self._topics.partitions(topic) is not None:
             return False
+        self._sources.add(source)
         self._wanted.add(topic)
         return True
 
@@ -75,8 +80,10 @@ class DelayTopics:
             wanted = sorted(self._wanted)
             self._failure = None
             try:
+                largest = [self._clients.takes_bytes(source) for source in sorted({"", *self._sources})]
+                config = roomy(CONFIG, self._max_record_bytes, *largest)
                 for topic in wanted:
-                    self._make_ladder(topic)
+                    self._make_ladder(topic, config)
             except RecadoError as error:
                 self._failure = error
                 log.warning("delay topics cannot be created", topics=" ".join(wanted), error=str(error))
@@ -98,9 +105,9 @@ class DelayTopics:
                 return
             time.sleep(KNOWN_LOOK_S)
 
-    def _make_ladder(self, topic: str) -> None:
+    def _make_ladder(self, topic: str, config: Mapping[str, str]) -> None:
         for level in levels_up_to(topic):
             if self._topics.partitions(level.topic) is None and self._clients.create_topic(
-                level.topic, partitions=PARTITIONS, config=self._config
+                level.topic, partitions=PARTITIONS, config=config
             ):
                 log.info("delay topic created", topic=level.topic, partitions=PARTITIONS)

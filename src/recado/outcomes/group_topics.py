@@ -40,9 +40,9 @@ CONFIG = {
 }
 
 
-def roomy(config: Mapping[str, str], max_record_bytes: int) -> dict[str, str]:
-    """What a topic of copies is told when it is made: it takes the largest record with what a copy carries beside."""
-    return {**config, "max.message.bytes": str(max_record_bytes + EXTRA_BYTES)}
+def roomy(config: Mapping[str, str], *largest: int) -> dict[str, str]:
+    """What a topic of copies is told when it is made: it takes the largest of these with what a copy carries beside."""
+    return {**config, "max.message.bytes": str(max(largest) + EXTRA_BYTES)}
 
 
 def retry_topic(group: str, topic: str) -> str:

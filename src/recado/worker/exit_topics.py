@@ -33,7 +33,7 @@ class ExitTopics:
     ) -> None:
         self._outlet = outlet
         self._delay_topics = delay_topics
-        self._config = roomy(CONFIG, max_record_bytes)
+        self._max_record_bytes = max_record_bytes
         self._wanted: dict[str, RecadoError | None] = {}
         self._queue: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -70,7 +70,7 @@ class ExitTopics:
             topic, source = asked
             try:
                 if is_delay_topic(topic):
-                    self._make_delay(topic)
+                    self._make_delay(topic, source)
                 else:
                     self._make(topic, source)
             except RecadoError as error:
@@ -79,9 +79,9 @@ class ExitTopics:
                 log.exception("topic cannot be created", topic=topic)
                 self._wanted[topic] = RecadoError(f"creating topic {topic}: {type(error).__name__}: {error}")
 
-    def _make_delay(self, topic: str) -> None:
+    def _make_delay(self, topic: str, source: str) -> None:
         delay_topics = self._delay_topics()
-        while not self._closed.is_set() and delay_topics.want(topic):
+        while not self._closed.is_set() and delay_topics.want(topic, source):
             delay_topics.make()
             try:
                 delay_topics.check(topic)
@@ -100,8 +100,10 @@ class ExitTopics:
                 self._wanted.pop(topic, None)
                 return
             try:
-                if count is not None and outlet.clients.create_topic(topic, partitions=count, config=self._config):
-                    log.info("topic created", topic=topic, partitions=count)
+                if count is not None:
+                    config = roomy(CONFIG, self._max_record_bytes, outlet.clients.takes_bytes(source))
+                    if outlet.clients.create_topic(topic, partitions=count, config=config):
+                        log.info("topic created", topic=topic, partitions=count)
                 time.sleep(LOOK_S)  # a broker says that a topic was created some moments before it tells of it
             except KafkaUnreachable as error:
                 if self._seldom.now(topic):
