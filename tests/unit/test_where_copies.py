@@ -265,3 +265,14 @@ def test_follow_goes_on_while_a_group_is_at_it_and_not_for_one_that_never_comes(
 
     assert looks("retrying", "in progress", "done") == 3
     assert looks("delivered") == 1
+
+
+@pytest.mark.parametrize("topic", ["t" * 300, "a b", ""])
+def test_a_letter_that_names_a_topic_that_cannot_be_is_told_where_it_stands(look_at, topic):
+    cluster = Cluster(1, LETTERS)
+    headers = [
+        (name, topic.encode() if name.endswith("topic") else value) for name, value in foreign("connect", GROUP).headers
+    ]
+    cluster.write(Outgoing(LETTERS, b"x", "", b"k", headers), 0, NOW_MS)
+    found = at_offset(look_at(cluster), TopicPartition(LETTERS, 0), 0)
+    assert (found.topic, found.offset, found.state) == (LETTERS, 0, "delivered")

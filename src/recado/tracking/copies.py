@@ -23,6 +23,7 @@ from recado.outcomes.history import Failure, History, history_of
 from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.settled import What
 from recado.record import TopicPartition, id_in
+from recado.settings import is_topic_name
 from recado.tracking.find import known_ms
 from recado.tracking.look import Look, Progress
 
@@ -132,7 +133,7 @@ def _of_letter(letter: Letter, how: What | None, topic_id: str = "") -> Copy:
 def source_of(message: Message) -> Source | None:
     """Where the record stood first that this is a copy of; None where nothing tells."""
     told = letter_of(message)  # what waits for a retry tells it in the same way
-    if not told.source_topic or told.source_partition < 0 or told.source_offset < 0:
+    if not is_topic_name(told.source_topic) or told.source_partition < 0 or told.source_offset < 0:
         return None
     history = history_of(message)
     where = TopicPartition(told.source_topic, told.source_partition)
