@@ -30,6 +30,10 @@ def test_every_setting_stands_with_its_default():
     assert told <= set(Settings.__struct_fields__)
 
 
+def test_the_index_names_every_page():
+    assert set(re.findall(r"\]\((\w[\w-]*\.md)\)", DOCS["README.md"])) == set(DOCS) - {"README.md"}
+
+
 def test_every_metric_stands_and_no_other():
     assert metrics
     declared = {

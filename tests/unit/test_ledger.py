@@ -63,6 +63,12 @@ def test_gaps_are_no_records_where_the_records_were_read():
     assert columns(entry(committed=8, dead=[2], records=[0, 2, 4, 8])) == (4, 2, 0, 1, 0, 1)
 
 
+def test_what_compaction_took_still_counts_while_a_copy_waits():
+    found = entry(committed=8, retrying=[3], dead=[1], discarded=[5], records=[0, 2, 8])
+    assert columns(found) == (6, 2, 1, 1, 1, 1)
+    assert not found.problems
+
+
 @given(st.data())
 def test_the_columns_always_add_up(data):
     begin = data.draw(st.integers(0, 20))

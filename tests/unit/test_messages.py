@@ -8,7 +8,7 @@ import pytest
 from uuid_utils import uuid7
 
 from recado.clock import Deadline
-from recado.errors import KafkaUnreachable
+from recado.errors import KafkaUnreachable, UnknownTopic
 from recado.gateway import searching
 from recado.gateway.api import create_app
 from recado.gateway.messages import Messages
@@ -16,6 +16,7 @@ from recado.gateway.problem import Problem
 from recado.gateway.server import gateway_of
 from recado.kafka.abstract import Link
 from recado.settings import Settings
+from recado.tracking.where import Whereabouts
 from tests.fronts import FakeKafka
 from tests.programs import eventually
 
@@ -75,3 +76,19 @@ def test_only_a_few_search_at_once(tmp_path, monkeypatch):
     go_on.set()
     for thread in threads:
         thread.join()
+
+
+@pytest.mark.parametrize("found", ["dead", "unknown"])
+def test_a_topic_that_is_gone_is_unknown_only_where_no_copy_is_left_either(tmp_path, monkeypatch, found):
+    asked = Messages(Settings(data_dir=tmp_path), look=lambda _: Slow(threading.Event()))  # type: ignore[arg-type,return-value]
+    for name in ("at_offset", "by_id"):
+        monkeypatch.setattr(
+            f"recado.gateway.messages.{name}",
+            lambda *place, **options: Whereabouts(id="i", topic="gone", state=found),
+        )
+    for ask in (lambda: asked.by_id("gone", str(uuid7()), ""), lambda: asked.at_offset("gone", 0, 0, "")):
+        if found == "unknown":
+            with pytest.raises(UnknownTopic):
+                ask()
+        else:
+            assert ask().status == 200

@@ -109,12 +109,17 @@ def _answers(asked: Callable[[Progress], Whereabouts], line: StatusLine, *, foll
     while True:
         found = asked(lambda read, total: line.show(f"{read:,} of {total:,} records read"))
         yield found
-        if not follow or found.state in FINAL:
+        if not follow or not _goes_on(found):
             return
         try:
             time.sleep(AGAIN_S)
         except KeyboardInterrupt:
             return
+
+
+def _goes_on(found: Whereabouts) -> bool:
+    """Whether anything follows by itself: one group may be at it still when another has ended."""
+    return found.state not in FINAL or any(group.state in ("retrying", "in progress") for group in found.groups)
 
 
 def _lines(found: Whereabouts) -> Iterator[str]:

@@ -89,9 +89,10 @@ class Messages:
         with self._turns.one():
             progress = in_time(SEARCH_S, "records", remedy)
             look = self._look(self._settings)
-            if topic not in look.counts:
+            found = ask(look, progress)
+            if found.state == "unknown" and topic not in look.counts:
                 raise UnknownTopic(f"topic {topic} does not exist.")
-            return ask(look, progress)
+            return found
 
     def _spooled(self, topic: str, id_: str) -> Whereabouts | None:
         """What waits on this machine's disk, or None."""

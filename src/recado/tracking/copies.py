@@ -12,15 +12,33 @@ from recado.kafka.abstract import Message
 from recado.kafka.headers import headers_of
 from recado.kafka.scan import Range
 from recado.outcomes.delay import opened
-from recado.outcomes.group_topics import dead_letter_topic, is_group_topic, retry_topic
+from recado.outcomes.group_topics import (
+    DEAD_LETTER,
+    dead_letter_topic,
+    is_group_topic,
+    retry_topic,
+    source_of_letters,
+)
 from recado.outcomes.history import Failure, History, history_of
-from recado.outcomes.letter import letter_of
+from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.settled import What
 from recado.record import TopicPartition, id_in
+from recado.settings import is_topic_name
 from recado.tracking.find import known_ms
 from recado.tracking.look import Look, Progress
 
-__all__ = ["Copy", "dead", "delayed", "deleted_letters", "source_by_id", "source_of", "waiting"]
+__all__ = [
+    "Copy",
+    "Source",
+    "dead",
+    "delayed",
+    "deleted_letters",
+    "letter_copy",
+    "source_by_id",
+    "source_of",
+    "sources",
+    "waiting",
+]
 
 #: How far the clock of whoever sent a record may be ahead of a worker's that copies it, in milliseconds.
 AHEAD_MS = 600_000
@@ -34,6 +52,10 @@ class Source(NamedTuple):
     offset: int
     #: The id of its topic; empty where nothing tells.
     topic_id: str
+
+    def is_of(self, topic_id: str) -> bool:
+        """Whether its record is of the topic of this id, as far as both are known, and not of an earlier one."""
+        return not topic_id or self.topic_id in ("", topic_id)
 
 
 class Copy(NamedTuple):
@@ -90,33 +112,61 @@ def dead(look: Look, group: str, topic: str, sent_ms: int = 0, progress: Progres
             continue
         letter = letter_of(message)  # of another family, or another program
         if letter.source_topic == topic and letter.group in ("", group) and letter.source_offset >= 0:
-            where = TopicPartition(letter.topic, letter.partition)
-            first = (letter.source_partition, letter.source_offset)
-            yield Copy(where, letter.offset, *first, letter.attempts, letter.failures, 0, how)
+            yield _of_letter(letter, how)
+
+
+def letter_copy(look: Look, source: Source, message: Message) -> Copy | None:
+    """What a dead letter tells, whichever family of headers it has; None where it is no dead letter."""
+    if not message.topic().startswith(DEAD_LETTER):
+        return None
+    letter = letter_of(message)
+    how = look.settled(source.group).of(letter.topic, letter.partition, letter.offset)
+    return _of_letter(letter, how, source.topic_id)
+
+
+def _of_letter(letter: Letter, how: What | None, topic_id: str = "") -> Copy:
+    where = TopicPartition(letter.topic, letter.partition)
+    first = (letter.source_partition, letter.source_offset)
+    return Copy(where, letter.offset, *first, letter.attempts, letter.failures, 0, how, topic_id)
 
 
 def source_of(message: Message) -> Source | None:
     """Where the record stood first that this is a copy of; None where nothing tells."""
     told = letter_of(message)  # what waits for a retry tells it in the same way
-    if not told.source_topic or told.source_partition < 0 or told.source_offset < 0:
+    if not is_topic_name(told.source_topic) or told.source_partition < 0 or told.source_offset < 0:
         return None
     history = history_of(message)
     where = TopicPartition(told.source_topic, told.source_partition)
-    return Source(told.group, where, told.source_offset, history.topic_id if history is not None else "")
+    group = _group_of(message.topic(), told.source_topic, told.group)
+    return Source(group, where, told.source_offset, history.topic_id if history is not None else "")
+
+
+def _group_of(copies: str, topic: str, told: str) -> str:
+    """The group whose copies of a topic are here: the one that is told, unless the name says that it is another."""
+    named = copies.removeprefix(DEAD_LETTER).removesuffix(f".{topic}")
+    if copies != f"{DEAD_LETTER}{named}.{topic}" or (told and source_of_letters(copies, told) == topic):
+        return told
+    return named
 
 
 def source_by_id(look: Look, topic: str, id_: str, sent_ms: int, progress: Progress | None = None) -> Source | None:
     """Where the record of this id stood first, as the copies tell that any group has of it; None: there are none."""
+    found = (source for message, source in sources(look, topic, sent_ms, progress) if id_in(headers_of(message)) == id_)
+    return next(found, None)
+
+
+def sources(
+    look: Look, topic: str, sent_ms: int = 0, progress: Progress | None = None
+) -> Iterator[tuple[Message, Source]]:
+    """The copies that any group has of a topic's records, also after it was deleted, and where each stood first."""
     names = [name for name in sorted(look.counts) if is_group_topic(name) and name.endswith(f".{topic}")]
     partitions = [where for name in names for where in look.partitions(name)]
     firsts, ends = _firsts(look, partitions, sent_ms), look.ends(partitions)
     ranges = {where: Range(firsts.get(where, 0), end) for where, end in ends.items()}
     for message in chain(look.read(ranges, progress), look.read(look.delayed(), progress)):
-        if id_in(headers_of(message)) == id_:
-            source = source_of(message)
-            if source is not None and source.where.topic == topic:
-                return source
-    return None
+        source = source_of(message)
+        if source is not None and source.where.topic == topic:
+            yield message, source
 
 
 def deleted_letters(look: Look, group: str, topic: str, *, but: Collection[What]) -> dict[TopicPartition, BitMap64]:

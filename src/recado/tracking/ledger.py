@@ -93,7 +93,7 @@ def balance(
     waits, died, gone = copied[0], copied[1] - copied[0], copied[2] - copied[1] - copied[0]
     left = waits | died | gone
     open_ = there - covered
-    older = left & BitMap64(range(begin))  # no longer in the partition, but their copy is
+    older = (left & BitMap64(range(end))) - there  # no longer in the partition, but their copy is
     known = (there & covered) | older
     return Entry(
         group=group,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import chain
 
 import msgspec
 
@@ -68,7 +69,7 @@ def by_id(
     id_: str,
     *,
     since_ms: int | None = None,
-    groups: Iterable[str] | None = None,
+    groups: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> Whereabouts:
     """Where the record with an id is. ``since_ms`` is needed where the id tells no time, and may widen the search.
@@ -85,12 +86,11 @@ def by_id(
             return Whereabouts(id=id_, topic=topic, state="accepted", deliver_at=ticket.due_ms)
     if time_of(id_) is not None and id_ != id_.lower():  # a UUID that a person has copied in capitals
         return by_id(look, topic, id_.lower(), since_ms=since_ms, groups=groups, progress=progress)
-    if not _may_be_gone(look, look.partitions(topic), moment_ms):
-        return Whereabouts(id=id_, topic=topic, state="unknown")
     source = copies.source_by_id(look, topic, id_, moment_ms, progress)
     if source is None:
-        return Whereabouts(id=id_, topic=topic, state="expired")
-    return _gone(look, source.where, source.offset, id_, groups)
+        gone = _may_be_gone(look, look.partitions(topic), moment_ms)
+        return Whereabouts(id=id_, topic=topic, state="expired" if gone else "unknown")
+    return _of_source(look, source, id_, groups, progress)
 
 
 def at_offset(
@@ -98,7 +98,7 @@ def at_offset(
     where: TopicPartition,
     offset: int,
     *,
-    groups: Iterable[str] | None = None,
+    groups: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> Whereabouts:
     """Where the record is that stood first at this offset. Raises RecadoError.
@@ -106,45 +106,90 @@ def at_offset(
     In a group's own topic stand copies: the answer is of the record that it is a copy of.
     """
     place = f"{where.topic}/{where.partition}/{offset}"
-    unknown = Whereabouts(id=place, topic=where.topic, partition=where.partition, offset=offset, state="unknown")
     if where not in look.partitions(where.topic):
-        return unknown
+        return _left_over(look, Source("", where, offset, ""), place, groups, progress)
     begin, end = look.admin.begins([where]).get(where, 0), look.admin.ends([where]).get(where, 0)
     if begin <= offset < end:
         for message in look.read({where: Range(offset, offset + 1)}, progress):
             source = copies.source_of(message) if is_group_topic(where.topic) else None
             if source is None:
                 return _of(look, message, id_of(message), groups, None)
-            now = look.topic_id(source.where.topic) if source.where in look.partitions(source.where.topic) else None
-            if now is None or (source.topic_id and now and source.topic_id != now):  # its topic is not there any more
-                return _left_over(look, source, id_of(message))
-            found = at_offset(look, source.where, source.offset, groups=groups, progress=progress)
-            return found if found.timestamp else msgspec.structs.replace(found, id=id_of(message))
-    return _gone(look, where, offset, place, groups) if offset < begin else unknown
+            return _of_source(look, source, id_of(message), groups, progress, message)
+    return _gone(look, where, offset, place, groups, Range(begin, end))
 
 
-def _gone(look: Look, where: TopicPartition, offset: int, id_: str, groups: Iterable[str] | None) -> Whereabouts:
-    """Of a record that Kafka has deleted: a group may have done it before, or have a copy still."""
-    found = [
-        _copied(look, group, where, offset, 0, look.topic_id(where.topic))
-        or GroupState(group=group, state="done" if look.reached(group, where).covers(offset) else "expired")
-        for group in _those_of(look, where, groups)
-    ]
-    state = _worst(found, "expired")
-    return Whereabouts(id=id_, topic=where.topic, partition=where.partition, offset=offset, state=state, groups=found)
+def _of_source(
+    look: Look,
+    source: Source,
+    id_: str,
+    groups: Collection[str] | None,
+    progress: Progress | None,
+    copy: Message | None = None,
+) -> Whereabouts:
+    """Of the record that a copy is one of."""
+    now = look.topic_id(source.where.topic) if source.where in look.partitions(source.where.topic) else None
+    if now is None or (source.topic_id and now and source.topic_id != now):  # its topic is not there any more
+        return _left_over(look, source, id_, groups, progress, copy)
+    found = at_offset(look, source.where, source.offset, groups=groups, progress=progress)
+    return found if found.timestamp else msgspec.structs.replace(found, id=id_)
 
 
-def _left_over(look: Look, source: Source, id_: str) -> Whereabouts:
-    """Of a record whose topic was deleted, and of which a group has a copy still."""
-    where = source.where
-    found = _copied(look, source.group, where, source.offset, 0, source.topic_id)
-    state = found or GroupState(group=source.group, state="done")
+def _gone(
+    look: Look, where: TopicPartition, offset: int, id_: str, groups: Collection[str] | None, kept: Range
+) -> Whereabouts:
+    """Of a place that holds no record (any more): a group may have done it before, or have a copy still."""
+    # What leaves a group's own topic has moved on: only the record's own place tells where it is.
+    otherwise = "expired" if offset < kept.first and not is_group_topic(where.topic) else "unknown"
+    found = []
+    for group in _those_of(look, where, groups):
+        done = "done" if offset < kept.end and look.reached(group, where).covers(offset) else otherwise
+        copied = _copied(look, group, where, offset, 0, look.topic_id(where.topic))
+        found.append(copied or GroupState(group=group, state=done))
+    found = [state for state in found if state.state != "unknown"]
     return Whereabouts(
-        id=id_, topic=where.topic, partition=where.partition, offset=source.offset, state=state.state, groups=[state]
+        id=id_,
+        topic=where.topic,
+        partition=where.partition,
+        offset=offset,
+        state=_worst(found, otherwise),
+        groups=found,
     )
 
 
-def _of(look: Look, message: Message, id_: str, groups: Iterable[str] | None, moment_ms: int | None) -> Whereabouts:
+def _left_over(
+    look: Look,
+    source: Source,
+    id_: str,
+    groups: Collection[str] | None,
+    progress: Progress | None,
+    copy: Message | None = None,
+) -> Whereabouts:
+    """Of a record whose topic was deleted, and of which some groups have copies still, perhaps ``copy``."""
+    where, offset = source.where, source.offset
+    letters: dict[str, list[Copy]] = {}
+    there = copies.sources(look, where.topic, progress=progress)
+    for message, told in there if copy is None else chain([(copy, source)], there):
+        its_own = (told.where, told.offset) == (where, offset) and told.is_of(source.topic_id)
+        if its_own and (groups is None or told.group in groups):
+            letter = copies.letter_copy(look, told, message)
+            letters.setdefault(told.group, []).extend([] if letter is None else [letter])
+    found = [
+        (_copied(look, group, where, offset, 0, source.topic_id) if group else None)
+        or _of_letter(group, _last(its_letters))
+        or GroupState(group=group, state="done")
+        for group, its_letters in sorted(letters.items())
+    ]
+    return Whereabouts(
+        id=id_,
+        topic=where.topic,
+        partition=where.partition,
+        offset=offset,
+        state=_worst(found, "unknown"),
+        groups=found,
+    )
+
+
+def _of(look: Look, message: Message, id_: str, groups: Collection[str] | None, moment_ms: int | None) -> Whereabouts:
     where, offset = TopicPartition(message.topic(), message.partition()), message.offset()
     kind, timestamp_ms = message.timestamp()
     known = time_of(id_) or moment_ms or (timestamp_ms if kind else 0)
@@ -161,7 +206,7 @@ def _of(look: Look, message: Message, id_: str, groups: Iterable[str] | None, mo
     )
 
 
-def _those_of(look: Look, where: TopicPartition, groups: Iterable[str] | None) -> list[str]:
+def _those_of(look: Look, where: TopicPartition, groups: Collection[str] | None) -> list[str]:
     """Of which groups the answer is; what stands in a topic of recado's own is no group's record."""
     if is_group_topic(where.topic):
         return []
@@ -201,16 +246,22 @@ def _copied(
         return GroupState(
             group=group, state="retrying", attempts=_told(back.failures), next_attempt_at=back.due_ms or None
         )
-    if letter is not None and letter.settled != "redriven":  # what is redriven and not waiting is done
-        place = f"{letter.at.topic}/{letter.at.partition}/{letter.offset}"
-        state = letter.settled or "dead"
-        return GroupState(group=group, state=state, attempts=_told(letter.failures), dead_letter=place)
+    if (told := _of_letter(group, letter)) is not None:
+        return told
     since_ms = known_ms(since_ms)
     newest_discard_ms = max((note.at for note in look.settled(group).discards.values()), default=0)
     # What was discarded may be this one only where it was there by then.
     settled: list[What] = ["redriven"] if since_ms <= newest_discard_ms else ["redriven", "discarded"]
     lost = copies.deleted_letters(look, group, where.topic, but=settled)
     return GroupState(group=group, state="expired") if _may_be_gone(look, lost, since_ms) else None
+
+
+def _of_letter(group: str, letter: Copy | None) -> GroupState | None:
+    """What a dead letter tells; None: what is redriven and not waiting is done."""
+    if letter is None or letter.settled == "redriven":
+        return None
+    place = f"{letter.at.topic}/{letter.at.partition}/{letter.offset}"
+    return GroupState(group=group, state=letter.settled or "dead", attempts=_told(letter.failures), dead_letter=place)
 
 
 def _last(its_own: Iterable[Copy]) -> Copy | None:
