@@ -31,6 +31,7 @@ class FakeDesk:
         self.group = group
         self.look = self
         self.noted: list[Job] = []
+        self.counts = {"orders": 1}
 
     def begin(self, wanted: object, by: str, **_: Any) -> Job:
         return a_job(by=by)

@@ -27,7 +27,7 @@ from recado.record import Outgoing, TopicPartition, name_of
 from recado.settings import Settings
 from recado.tracking.look import Look
 
-__all__ = ["Desk", "Found", "batches", "check", "check_topic", "ends_of", "found"]
+__all__ = ["Desk", "Found", "batches", "check", "check_topic", "ends_of", "found", "gone"]
 
 #: Letters that one transaction settles, and their bytes: a stop waits for no more than one of them.
 BATCH = 500
@@ -94,6 +94,12 @@ def ends_of(look: Look, group: str) -> dict[str, int]:
     return {f"{where.topic}/{where.partition}": end for where, end in ends.items()}
 
 
+def gone(look: Look, group: str, one: Found) -> str | None:
+    """The topic that a letter cannot come back to: neither it nor its retry topic is there. None where it can."""
+    source = home(one.letter, one.message, group)
+    return None if source in look.counts or retry_topic(group, source) in look.counts else source
+
+
 def check_topic(look: Look, group: str, topic: str) -> None:
     """Raise UnknownTopic for a source topic that is not there, and of which no letters are either; all may be meant."""
     if topic and topic not in look.counts and not look.letter_partitions(group, topic):
@@ -151,13 +157,17 @@ class Desk:
         """Begin a redrive: what it means is frozen now.
 
         With ``noted=False`` it is noted together with its first letters only, so that nothing can be resumed before.
+        Raises UnknownTopic where a letter that is named cannot come back.
         """
+        ends = ends_of(self.look, self.group)
+        if wanted.letters:
+            self._check_homes(found(self.look, self.group, wanted, ends))
         job = Job(
             id=str(uuid7()),
             at=wall_clock_ms(),
             by=by,
             asked=msgspec.to_builtins(wanted),
-            ends=ends_of(self.look, self.group),
+            ends=ends,
             canary=list(canary),
             rate=rate,
         )
@@ -169,9 +179,9 @@ class Desk:
             self._writer.write(records)
         return job
 
-    def unfinished(self) -> Job | None:
-        """The last redrive that was not finished."""
-        jobs = [job for job in self.settled.jobs.values() if job.state != "done"]
+    def unfinished(self, id_: str = "") -> Job | None:
+        """The last redrive that was not finished, or the one of this id if it was not."""
+        jobs = [job for job in self.settled.jobs.values() if job.state != "done" and id_ in ("", job.id)]
         return max(jobs, key=lambda job: job.at, default=None)
 
     def redrive(self, job: Job, batch: Sequence[Found], *, value: bytes | None = None) -> Job:
@@ -207,6 +217,13 @@ class Desk:
     def leave(self) -> None:
         """Wait until everybody can read what was settled here."""
         self.look.admin.wait_stable([TopicPartition(settled_topic(self.group), 0)])
+
+    def _check_homes(self, letters: Iterator[Found]) -> None:
+        lost = [(name_of(*one.at), source) for one in letters if (source := gone(self.look, self.group, one))]
+        if lost:
+            told = ", ".join(f"{name}: its topic {source} does not exist" for name, source in lost[:NAMED])
+            more = f", and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
+            raise UnknownTopic(f"{told}{more}. So nothing can come back to it, and nothing was done.")
 
     def _back(self, one: Found, value: bytes | None) -> Outgoing:
         partitions = self._retry_partitions(home(one.letter, one.message, self.group))

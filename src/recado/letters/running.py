@@ -41,6 +41,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     here: bool = False
     #: While they are followed here: those of which the end is not known yet.
     waiting: int | None = None
+    #: How many this program passed over because their topic is not there any more, by topic.
+    left: dict[str, int] = {}
     #: How it ended here, or the error that ended it.
     ended: Ended | None = None
     error: str | None = None
@@ -182,6 +184,7 @@ class _Run:
             job=self.redrive.job,
             here=self.thread.is_alive(),
             waiting=None if fates is None else fates.waiting,
+            left=dict(self.redrive.left),
             ended=self._ended,
             error=self._error,
         )
