@@ -27,7 +27,7 @@ from recado.record import Outgoing, TopicPartition, name_of
 from recado.settings import Settings
 from recado.tracking.look import Look
 
-__all__ = ["Desk", "Found", "batches", "check", "check_topic", "ends_of", "found", "gone"]
+__all__ = ["BATCH", "Desk", "Found", "batches", "check", "check_topic", "ends_of", "found", "gone"]
 
 #: Letters that one transaction settles, and their bytes: a stop waits for no more than one of them.
 BATCH = 500

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from recado.errors import KafkaUnreachable, RecadoError, TakenOver
-from recado.letters.desk import Desk, Found, batches, found, gone
+from recado.letters.desk import BATCH, Desk, Found, batches, found, gone
 from recado.letters.filter import Filter
 from recado.letters.follow import Fates, brought_back, fates
 from recado.outcomes.settled import Job
@@ -84,7 +84,8 @@ class Redrive:
         self.left: dict[str, int] = {}
         #: What became of them, as it was seen last.
         self.fates = Fates(job.succeeded, job.dead_again, 0)
-        self._began = time.monotonic()
+        #: Before then nothing more comes back: so the time in which letters are followed earns no credit.
+        self._next_at = 0.0
         self._stop = threading.Event()
 
     @property
@@ -107,15 +108,16 @@ class Redrive:
         Raises TakenOver where another program settles letters of this group now, and other RecadoErrors; what came
         back until then is noted.
         """
+        at_once = max(1, int(self.job.rate)) if self.job.rate else BATCH
         letters = self._possible(found(self._desk.look, self.group, self._wanted, dict(self.job.ends)))
         try:
             for size in self._steps():
-                for batch in batches(islice(letters, size)):
+                for batch in batches(islice(letters, size), at_once):
                     self._send(batch)
                 self._follow()
                 if self.died:
                     return self._end("stopped")
-            for batch in batches(letters, max(1, int(self.job.rate))) if self.job.rate else batches(letters):
+            for batch in batches(letters, at_once):
                 self._send(batch)
         except _Stopped:
             return self._end("stopped")
@@ -163,9 +165,10 @@ class Redrive:
             before = max(0, before - size)
 
     def _send(self, batch: list[Found]) -> None:
-        ahead_s = self.count / self.job.rate - (time.monotonic() - self._began) if self.job.rate else 0.0
-        if self._stop.wait(max(0.0, ahead_s)):
+        if self._stop.wait(max(0.0, self._next_at - time.monotonic())):
             raise _Stopped
+        if self.job.rate:
+            self._next_at = max(time.monotonic(), self._next_at) + len(batch) / self.job.rate
         self.job = self._desk.redrive(self.job, batch, value=self._value)
         for one in batch:
             self._redriven.add(*one.origin)
