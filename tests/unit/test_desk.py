@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recado.errors import RecadoError, UnknownTopic
+from recado.errors import RecadoError, TakenOver, UnknownTopic
 from recado.kafka.abstract import Message
 from recado.kafka.memory import MemoryMessage
 from recado.kafka.scan import Range
@@ -163,3 +163,26 @@ def test_the_command_goes_on_with_the_last_one_or_with_the_one_that_is_named(clu
     assert (last.code, "3 letters were left: their topic gone does not exist" in last.err) == (3, True)
     assert cluster.settled(GROUP).jobs[second.id].state == "done"
     assert "No redrive was left unfinished" in redrive("--resume").err
+
+
+def test_who_sits_down_notes_that_the_one_before_has_stopped(cluster):
+    job = Desk(cluster.settings, GROUP).begin(Filter(), "ana")
+    assert cluster.settled(GROUP).jobs[job.id].state == "running"
+    Desk(cluster.settings, GROUP)
+    assert cluster.settled(GROUP).jobs[job.id].state == "stopped"
+
+
+def test_a_redrive_that_another_one_takes_over_has_stopped_and_is_named(cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cluster.dies("orders", 2)
+    write = cluster.write
+
+    def taken_over(records: Sequence[Outgoing]) -> None:
+        if any(record.topic.startswith("retry.") for record in records):
+            raise TakenOver("another program settles dead letters of this group now")
+        write(records)
+
+    monkeypatch.setattr(cluster, "write", taken_over)
+    ran = redrive("--all")
+    [id_] = cluster.settled(GROUP).jobs
+    assert (ran.code, "another program" in ran.err, f"--resume {id_}" in ran.err) == (3, True, True), ran.err

@@ -60,8 +60,8 @@ def a_job(**fields: Any) -> Job:
 def three(monkeypatch) -> None:
     """Three letters are meant."""
 
-    def found(*_: object) -> Iterator[Found]:
-        died = [MemoryMessage(Outgoing("dlq.g.orders", b"v", id=""), 0, number, 1_000) for number in range(3)]
+    def found(look: object, group: str, *_: object) -> Iterator[Found]:
+        died = [MemoryMessage(Outgoing(f"dlq.{group}.orders", b"v", id=""), 0, number, 1_000) for number in range(3)]
         return iter([Found(letter_of(message), message) for message in died])
 
     monkeypatch.setattr(redrive, "found", found)

@@ -16,7 +16,7 @@ from recado.cli.letter_filter import filter_of, filter_options
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.status_line import StatusLine
-from recado.errors import UnknownRedrive
+from recado.errors import TakenOver, UnknownRedrive
 from recado.letters.desk import Desk, batches, check, ends_of, found
 from recado.letters.filter import Filter
 from recado.letters.redrive import CANARY, MAX_BY, MAX_REASON, RATES, Redrive, Standing, too_long
@@ -94,8 +94,8 @@ def redrive(
     """Bring dead letters back to their group, and to no other, and follow them to their end.
 
     Each comes back once: what is redriven is noted in Kafka together with it. Ctrl-C stops within a second; --resume
-    goes on, on any machine. Exit code 1: some are dead again; 3: stopped, or some still wait, or were left because
-    their topic does not exist.
+    goes on, on any machine. Exit code 1: some are dead again; 3: stopped, also by who settles letters of the group
+    meanwhile, or some still wait, or were left because their topic does not exist.
 
     \b
     Examples:
@@ -190,8 +190,15 @@ def _signals(act: Callable[[], None]) -> Iterator[None]:
 
 def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
     """Run it, show how far it is, and say how it ended; the exit code."""
-    with _signals(redrive.stop):
-        ended = redrive.run(follow=follow)
+    try:
+        with _signals(redrive.stop):
+            ended = redrive.run(follow=follow)
+    except TakenOver as error:
+        line.clear()
+        click.echo(f"recado: {error}", err=True)
+        again = f" Go on with: recado dead-letters redrive --resume {redrive.job.id}" if redrive.is_noted else ""
+        click.echo(f"Stopped after {redrive.job.redriven:,} letters.{again}", err=True)
+        return LEFT
     line.clear()
     for topic, left in redrive.left.items():
         click.echo(f"{left:,} letters were left: their topic {topic} does not exist.", err=True)

@@ -152,6 +152,9 @@ class Desk:
         self.look = Look(settings)
         self.look.admin.wait_stable(self.look.partitions(topic))
         self.settled = self.look.settled(group)
+        taken_over = [job for job in self.settled.jobs.values() if job.state == "running"]
+        if taken_over:
+            self._writer.write([self.settled.note(msgspec.structs.replace(job, state="stopped")) for job in taken_over])
 
     def begin(self, wanted: Filter, by: str, *, canary: Sequence[int] = (), rate: float = 0, noted: bool = True) -> Job:
         """Begin a redrive: what it means is frozen now.

