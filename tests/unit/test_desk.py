@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 
 from recado.errors import RecadoError, TakenOver, UnknownTopic
+from recado.gateway import dead_letters
+from recado.gateway.dead_letters import DeadLetters
+from recado.gateway.problem import Problem
 from recado.kafka.abstract import Message
 from recado.kafka.memory import MemoryMessage
 from recado.kafka.scan import Range
@@ -76,6 +80,15 @@ class Cluster:
     def wait_stable(self, partitions: Iterable[TopicPartition]) -> None:
         pass
 
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def at(self, where: TopicPartition, offsets: Sequence[int]) -> dict[int, Message]:
+        return {message.offset(): message for message in self.letters if message.topic() == where.topic}
+
     def read(
         self, ranges: Mapping[TopicPartition, Range], progress: Progress | None = None, **_: Any
     ) -> Iterator[Message]:
@@ -90,7 +103,7 @@ class Cluster:
 @pytest.fixture
 def cluster(monkeypatch) -> Cluster:
     found = Cluster()
-    for name in ("Look", "Exclusive"):
+    for name in ("Look", "Exclusive", "Peek"):
         monkeypatch.setattr(desk, name, lambda *_: found)
     monkeypatch.setattr(desk, "ClusterClients", lambda *_: SimpleNamespace(create_topic=lambda *_, **__: None))
     return found
@@ -107,17 +120,19 @@ def test_letters_that_cannot_come_back_hold_up_no_others(cluster):
 
 def test_a_letter_that_is_named_and_cannot_come_back_is_refused_by_its_name(cluster, monkeypatch):
     cluster.dies("gone", 1)
-    at = Desk(cluster.settings, GROUP)
-    with pytest.raises(UnknownTopic, match="0/0: its topic gone does not exist"):
-        at.begin(Filter(letters=["dlq.g.gone/0/0"]), "ana")
+    wanted = Filter(letters=["dlq.g.gone/0/0"])
+    with pytest.raises(UnknownTopic, match="gone/0/0 cannot come back, as its topic gone does not exist"):
+        Desk(cluster.settings, GROUP, wanted).begin(wanted, "ana")
     assert cluster.written == []
+    assert discarded(cluster, letters=wanted.letters)["discarded"] == 1
 
 
 def test_a_letter_whose_retry_topic_is_there_comes_back_without_its_topic(cluster):
     cluster.dies("gone", 1)
     cluster.counts["retry.g.gone"] = 1
-    at = Desk(cluster.settings, GROUP)
-    run = Redrive(at, at.begin(Filter(letters=["dlq.g.gone/0/0"]), "ana"))
+    wanted = Filter(letters=["dlq.g.gone/0/0"])
+    at = Desk(cluster.settings, GROUP, wanted)
+    run = Redrive(at, at.begin(wanted, "ana"))
     assert (run.run(follow=False), run.count, run.left) == ("looked away", 1, {})
 
 
@@ -186,3 +201,38 @@ def test_a_redrive_that_another_one_takes_over_has_stopped_and_is_named(cluster,
     ran = redrive("--all")
     [id_] = cluster.settled(GROUP).jobs
     assert (ran.code, "another program" in ran.err, f"--resume {id_}" in ran.err) == (3, True, True), ran.err
+
+
+class Counting(str):
+    """A letter's name that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counting.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_letters_that_are_named_are_looked_up_and_not_searched_for(cluster):
+    cluster.dies("orders", 200)
+    wanted = Filter(letters=[Counting(f"dlq.g.orders/0/{n}") for n in range(200)])
+    assert len(list(desk.found(cluster, GROUP, wanted, {}))) == 200
+    assert Counting.compared < 1_000
+
+
+def discarded(cluster: Cluster, **asked: Any) -> Any:
+    letters = DeadLetters(cluster.settings)
+    return json.loads(letters.discard("group=g", json.dumps({**asked, "reason": "x"}).encode(), "ana").body)
+
+
+def test_a_discard_over_http_ends_in_time_also_where_few_of_many_are_meant(cluster, monkeypatch):
+    cluster.dies("orders", 10)
+    assert discarded(cluster, all=True) == {"group": GROUP, "discarded": 10, "complete": True}
+    cluster.written.clear()
+    monkeypatch.setattr(dead_letters, "SEARCH_S", -1.0)  # over when the first is read
+    assert discarded(cluster, all=True) == {"group": GROUP, "discarded": 1, "complete": False}
+    with pytest.raises(Problem, match="1 of 10 letters were read") as refused:
+        discarded(cluster, key="another")
+    assert refused.value.status == 504

@@ -106,16 +106,19 @@ def check_topic(look: Look, group: str, topic: str) -> None:
         raise UnknownTopic(f"topic {topic} does not exist, and group {group} has no dead letters of it.")
 
 
-def check(look: Look, group: str, wanted: Filter) -> None:
-    """Raise UnknownLetter, UnknownTopic where what is asked for by its name is not there to be settled."""
+def check(look: Look, group: str, wanted: Filter) -> list[str]:
+    """Raise UnknownLetter, UnknownTopic where what is asked for by its name is not there to be settled.
+
+    Returns those that are named and cannot come back, with the reason.
+    """
     check_topic(look, group, wanted.topic)
     named = wanted.places()
     if named is None:
         if not look.letter_partitions(group):
             raise UnknownLetter(f"group {group} has no dead letters.")
-        return
+        return []
     settled, known = look.settled(group), set(look.letter_partitions(group))
-    done, missing, left = [], [], False
+    done, missing, lost, left = [], [], [], False
     with Peek(look.settings) as peek:
         for where, offsets in named.items():
             there = peek.at(where, offsets) if where in known else {}
@@ -123,14 +126,20 @@ def check(look: Look, group: str, wanted: Filter) -> None:
                 name, message = name_of(where, offset), there.get(offset)
                 if how := settled.of(*where, offset):
                     done.append(f"{name} is {how} already")
-                elif message is None or _meant(message, group, wanted) is None:
+                elif message is None or (one := _meant(message, group, wanted)) is None:
                     missing.append(f"{name} is no dead letter of group {group}, or not what the filter means")
                 else:
                     left = True
+                    if source := gone(look, group, one):
+                        lost.append(f"{name} cannot come back, as its topic {source} does not exist")
     if missing or not left:  # what is settled is passed over, so that the same may be asked for again
-        told = missing or done
-        more = f", and {len(told) - NAMED:,} more" if len(told) > NAMED else ""
-        raise UnknownLetter(f"{', '.join(told[:NAMED])}{more}. Nothing was done.")
+        raise UnknownLetter(f"{_first(missing or done)}. Nothing was done.")
+    return lost
+
+
+def _first(told: Sequence[str]) -> str:
+    more = f", and {len(told) - NAMED:,} more" if len(told) > NAMED else ""
+    return f"{', '.join(told[:NAMED])}{more}"
 
 
 class Desk:
@@ -141,8 +150,8 @@ class Desk:
         self.settings = settings
         self.group = group
         self.look = Look(settings)
-        if wanted is not None:
-            check(self.look, group, wanted)
+        #: What of ``wanted`` is named and cannot come back, with the reason.
+        self._lost = check(self.look, group, wanted) if wanted is not None else []
         self._clients = ClusterClients(settings)
         topic = settled_topic(group)
         if topic not in self.look.counts:
@@ -160,17 +169,16 @@ class Desk:
         """Begin a redrive: what it means is frozen now.
 
         With ``noted=False`` it is noted together with its first letters only, so that nothing can be resumed before.
-        Raises UnknownTopic where a letter that is named cannot come back.
+        Raises UnknownTopic where a letter that the desk was asked for by its name cannot come back.
         """
-        ends = ends_of(self.look, self.group)
-        if wanted.letters:
-            self._check_homes(found(self.look, self.group, wanted, ends))
+        if self._lost:
+            raise UnknownTopic(f"{_first(self._lost)}. Nothing was done.")
         job = Job(
             id=str(uuid7()),
             at=wall_clock_ms(),
             by=by,
             asked=msgspec.to_builtins(wanted),
-            ends=ends,
+            ends=ends_of(self.look, self.group),
             canary=list(canary),
             rate=rate,
         )
@@ -220,13 +228,6 @@ class Desk:
     def leave(self) -> None:
         """Wait until everybody can read what was settled here."""
         self.look.admin.wait_stable([TopicPartition(settled_topic(self.group), 0)])
-
-    def _check_homes(self, letters: Iterator[Found]) -> None:
-        lost = [(name_of(*one.at), source) for one in letters if (source := gone(self.look, self.group, one))]
-        if lost:
-            told = ", ".join(f"{name}: its topic {source} does not exist" for name, source in lost[:NAMED])
-            more = f", and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
-            raise UnknownTopic(f"{told}{more}. So nothing can come back to it, and nothing was done.")
 
     def _back(self, one: Found, value: bytes | None) -> Outgoing:
         partitions = self._retry_partitions(home(one.letter, one.message, self.group))

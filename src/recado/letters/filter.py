@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
 
 from recado.kafka.abstract import Message
@@ -12,7 +14,7 @@ from recado.record import TopicPartition
 __all__ = ["Filter"]
 
 
-class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """All of what is given must hold; nothing given means every letter. Times are milliseconds since the epoch."""
 
     #: Exactly these, as topic/partition/offset.
@@ -39,7 +41,12 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def _means_place(self, message: Message) -> bool:
         if not self.letters:
             return True
-        return f"{message.topic()}/{message.partition()}/{message.offset()}" in self.letters
+        return f"{message.topic()}/{message.partition()}/{message.offset()}" in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """What ``letters`` names: thousands may be, and each record is looked up."""
+        return frozenset(self.letters)
 
     def _means_time(self, message: Message) -> bool:
         if not (self.since or self.until):
