@@ -68,7 +68,7 @@ def found(
 
 def _meant(message: Message, group: str, wanted: Filter) -> Found | None:
     """A record as the letter that it is; None where it is not meant, or another group's."""
-    if not wanted.means(message):
+    if not wanted.means(message, group):
         return None
     letter = letter_of(message)
     return Found(letter, message) if letter.group in ("", group) else None
