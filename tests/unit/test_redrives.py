@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -31,6 +33,7 @@ class FakeDesk:
         self.group = group
         self.look = self
         self.noted: list[Job] = []
+        self.counts = {"orders": 1}
 
     def begin(self, wanted: object, by: str, **_: Any) -> Job:
         return a_job(by=by)
@@ -57,8 +60,8 @@ def a_job(**fields: Any) -> Job:
 def three(monkeypatch) -> None:
     """Three letters are meant."""
 
-    def found(*_: object) -> Iterator[Found]:
-        died = [MemoryMessage(Outgoing("dlq.g.orders", b"v", id=""), 0, number, 1_000) for number in range(3)]
+    def found(look: object, group: str, *_: object) -> Iterator[Found]:
+        died = [MemoryMessage(Outgoing(f"dlq.{group}.orders", b"v", id=""), 0, number, 1_000) for number in range(3)]
         return iter([Found(letter_of(message), message) for message in died])
 
     monkeypatch.setattr(redrive, "found", found)
@@ -140,3 +143,28 @@ def test_what_ends_a_redrive_is_told_whatever_it_is(slow, monkeypatch):
 def test_a_first_step_beyond_all_letters_brings_them_all_back():
     run = Redrive(FakeDesk(Settings(), "g"), a_job(canary=[10**20]))
     assert (run.run(follow=False), run.count) == ("looked away", 3)
+
+
+@pytest.mark.parametrize(("canary", "rate", "sizes"), [([], 2, [2, 1]), ([1], 1, [1, 1, 1]), ([3], 2, [2, 1])])
+def test_a_rate_is_kept_in_every_second_also_after_a_wait(monkeypatch, canary, rate, sizes):
+    """The clock is ours: what is waited for passes at once, and each look at what became of letters takes a minute."""
+    now = [1_000.0]
+    sent: list[tuple[float, int]] = []
+
+    class TimedDesk(FakeDesk):
+        def redrive(self, job: Job, batch: list[Found], **_: Any) -> Job:
+            sent.append((now[0], len(batch)))
+            return super().redrive(job, batch)
+
+    def wait(span_s: float) -> bool:
+        now[0] += span_s
+        return False
+
+    run = Redrive(TimedDesk(Settings(), "g"), a_job(canary=canary, rate=rate))
+    monkeypatch.setattr(redrive, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(run._stop, "wait", wait)
+    monkeypatch.setattr(run, "_follow", lambda: wait(60))
+    run.run(follow=False)
+    assert [size for _, size in sent] == sizes
+    for (at, size), (later, _) in pairwise(sent):
+        assert later - at >= size / rate

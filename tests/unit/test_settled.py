@@ -110,10 +110,21 @@ def test_what_a_redrive_brought_back_is_known_until_it_has_its_end():
 def test_a_filter_means_what_all_of_it_says():
     message = MemoryMessage(Outgoing("dlq.g.t", b"a value", "id", b"k", [("recado-failure", b"X in y")]), 0, 3, 5_000)
     for wanted in (Filter(), Filter(kind="X in y"), Filter(key="k"), Filter(text="value"), Filter(since=5_000)):
-        assert wanted.means(message)
-    assert Filter(letters=["dlq.g.t/0/3"], kind="X in y", until=5_001).means(message)
+        assert wanted.means(message, "g")
+    assert Filter(letters=["dlq.g.t/0/3"], kind="X in y", until=5_001).means(message, "g")
     for wanted in (
         Filter(letters=["dlq.g.t/0/4"]), Filter(kind="X"), Filter(key="j"), Filter(text="nothing"),
         Filter(since=5_001), Filter(until=5_000), Filter(topic="other"),
     ):  # fmt: skip
-        assert not wanted.means(message)
+        assert not wanted.means(message, "g")
+
+
+def test_a_letter_without_headers_is_of_the_topic_whose_dead_letters_it_lies_among():
+    message = MemoryMessage(Outgoing("dlq.g.orders", b"v", "", b"k"), 0, 3, 5_000)
+    assert Filter(topic="orders").means(message, "g")
+    assert not Filter(topic="other").means(message, "g")
+    told = MemoryMessage(
+        Outgoing("dlq.g.orders", b"v", "", b"k", [("kafka_dlt-original-topic", b"other")]), 0, 3, 5_000
+    )
+    assert Filter(topic="other").means(told, "g")
+    assert not Filter(topic="orders").means(told, "g")

@@ -16,6 +16,7 @@ from recado.cli.letter_filter import filter_of, filter_options
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.status_line import StatusLine
+from recado.errors import TakenOver, UnknownRedrive
 from recado.letters.desk import Desk, batches, check, ends_of, found
 from recado.letters.filter import Filter
 from recado.letters.redrive import CANARY, MAX_BY, MAX_REASON, RATES, Redrive, Standing, too_long
@@ -78,16 +79,23 @@ def _filtered(command: F) -> F:
     help="At most N letters a second.",
 )
 @click.option("--canary", is_flag=True, help="First 1, then 10, then the rest; stop when some are dead again.")
-@click.option("--resume", is_flag=True, help="Go on with the redrive that was not finished, as it was asked for.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[ID]",
+    help="Go on with the last redrive that was not finished, or with this one, as it was asked for.",
+)
 @click.option("--no-follow", is_flag=True, help="Do not wait for what becomes of them.")
 @settings_options(group="Whose dead letters.")
 def redrive(
-    value: click.File | None, rate: float | None, canary: bool, resume: bool, no_follow: bool, **given: Any
+    value: click.File | None, rate: float | None, canary: bool, resume: str | None, no_follow: bool, **given: Any
 ) -> int:
     """Bring dead letters back to their group, and to no other, and follow them to their end.
 
     Each comes back once: what is redriven is noted in Kafka together with it. Ctrl-C stops within a second; --resume
-    goes on, on any machine. Exit code 1: some are dead again; 3: stopped, or some still wait.
+    goes on, on any machine. Exit code 1: some are dead again; 3: stopped, also by who settles letters of the group
+    meanwhile, or some still wait, or were left because their topic does not exist.
 
     \b
     Examples:
@@ -97,11 +105,13 @@ def redrive(
       recado dead-letters redrive --resume
     """
     settings = settings_to_look()
-    if resume:
+    if resume is not None:
         if any(content for name, content in given.items() if name not in ("by", "dry_run")):
             raise click.UsageError("--resume takes no filter: the redrive goes on as it was asked for.")
         desk = Desk(settings, settings.group)
-        job = desk.unfinished()
+        job = desk.unfinished(resume)
+        if job is None and resume:
+            raise UnknownRedrive(f"group {settings.group} has no redrive {resume[:60]!r} that was not finished.")
         if job is None:
             click.echo("No redrive was left unfinished.", err=True)
             return 0
@@ -180,9 +190,18 @@ def _signals(act: Callable[[], None]) -> Iterator[None]:
 
 def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
     """Run it, show how far it is, and say how it ended; the exit code."""
-    with _signals(redrive.stop):
-        ended = redrive.run(follow=follow)
+    try:
+        with _signals(redrive.stop):
+            ended = redrive.run(follow=follow)
+    except TakenOver as error:
+        line.clear()
+        click.echo(f"recado: {error}", err=True)
+        again = f" Go on with: recado dead-letters redrive --resume {redrive.job.id}" if redrive.is_noted else ""
+        click.echo(f"Stopped after {redrive.job.redriven:,} letters.{again}", err=True)
+        return LEFT
     line.clear()
+    for topic, left in redrive.left.items():
+        click.echo(f"{left:,} letters were left: their topic {topic} does not exist.", err=True)
     count, fate = redrive.count, redrive.fates
     if ended == "stopped":
         if fate.dead_again:
@@ -196,10 +215,12 @@ def _run(redrive: Redrive, line: StatusLine, *, follow: bool) -> int:
             so_far = f"{fate.done:,} done, {fate.dead_again:,} dead again so far"
             click.echo(f"Stopped looking: {so_far}; the group goes on with the other {fate.waiting:,}.", err=True)
             click.echo("What becomes of them: recado dead-letters redrives", err=True)
-        return LEFT if follow else 0
+        return LEFT if follow or redrive.left else 0
     if fate.done or fate.dead_again:
         click.echo(f"{fate.done:,} done, {fate.dead_again:,} dead again.", err=True)
-    return DEAD_AGAIN if ended == "dead again" else 0
+    if ended == "dead again":
+        return DEAD_AGAIN
+    return LEFT if redrive.left else 0
 
 
 def _line(line: StatusLine, now: Standing) -> None:

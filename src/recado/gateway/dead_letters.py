@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -12,10 +11,10 @@ from recado.errors import ConfigurationError, UnknownLetter
 from recado.gateway.answer import Answer
 from recado.gateway.letter_requests import discard_asked, list_asked, redrive_asked, resume_asked
 from recado.gateway.parse import parse_query
-from recado.gateway.problem import invalid
+from recado.gateway.problem import Problem, invalid
 from recado.gateway.searching import Turns, in_time
 from recado.kafka.peek import Peek
-from recado.letters.desk import batches, check, ends_of, found
+from recado.letters.desk import Found, batches, check, ends_of, found
 from recado.letters.filter import Filter
 from recado.letters.listing import listing
 from recado.letters.running import Report, Running
@@ -86,18 +85,18 @@ class DeadLetters:
         wanted = asked.filter()
         if asked.dry_run:
             return self._counted(group, wanted)
-        count, complete = 0, True
+        count = 0
         with self._running.alone(group):
             desk = self._running.settle(group, wanted)
-            deadline = time.monotonic() + SEARCH_S
-            for batch in batches(found(desk.look, group, wanted, ends_of(desk.look, group))):
-                if time.monotonic() > deadline:
-                    complete = False
-                    break
+            progress = in_time(SEARCH_S, "letters", "narrow it, or use `recado dead-letters discard`")
+            some = _InTime(found(desk.look, group, wanted, ends_of(desk.look, group), progress))
+            for batch in batches(iter(some)):
                 desk.discard(batch, by=asked.by or client, reason=asked.reason)
                 count += len(batch)
             desk.leave()
-        return _told({"group": group, "discarded": count, "complete": complete})
+        if some.over is not None and not count:
+            raise some.over  # whoever asked again would get no further
+        return _told({"group": group, "discarded": count, "complete": some.over is None})
 
     def redrives(self, query: str) -> Answer:
         """Every redrive of a group."""
@@ -137,6 +136,21 @@ class DeadLetters:
         if not group:
             raise invalid("group", "it is empty.")
         return group
+
+
+class _InTime:
+    """Those of the letters that there is time for."""
+
+    def __init__(self, letters: Iterator[Found]) -> None:
+        self._letters = letters
+        #: What told that the time is over.
+        self.over: Problem | None = None
+
+    def __iter__(self) -> Iterator[Found]:
+        try:
+            yield from self._letters
+        except Problem as over:
+            self.over = over
 
 
 def _of(report: Report) -> dict[str, Any]:

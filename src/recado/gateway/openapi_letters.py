@@ -145,6 +145,7 @@ def letter_schemas() -> dict[str, Any]:
             id=TEXT, at=COUNT, by=TEXT, asked={"type": "object"}, state={"enum": ["running", "stopped", "done"]},
             redriven=COUNT, succeeded=COUNT, dead_again=COUNT, canary={"type": "array", "items": COUNT},
             rate={"type": "number"}, here={"type": "boolean"}, waiting={"type": ["integer", "null"]},
+            left={"type": "object", "additionalProperties": COUNT, "description": "Their topic does not exist."},
             ended={"enum": ["done", "dead again", "looked away", "stopped", None]}, error={"type": ["string", "null"]},
         ),
     }  # fmt: skip

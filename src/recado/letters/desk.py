@@ -27,7 +27,7 @@ from recado.record import Outgoing, TopicPartition, name_of
 from recado.settings import Settings
 from recado.tracking.look import Look
 
-__all__ = ["Desk", "Found", "batches", "check", "check_topic", "ends_of", "found"]
+__all__ = ["BATCH", "Desk", "Found", "batches", "check", "check_topic", "ends_of", "found", "gone"]
 
 #: Letters that one transaction settles, and their bytes: a stop waits for no more than one of them.
 BATCH = 500
@@ -68,7 +68,7 @@ def found(
 
 def _meant(message: Message, group: str, wanted: Filter) -> Found | None:
     """A record as the letter that it is; None where it is not meant, or another group's."""
-    if not wanted.means(message):
+    if not wanted.means(message, group):
         return None
     letter = letter_of(message)
     return Found(letter, message) if letter.group in ("", group) else None
@@ -94,22 +94,31 @@ def ends_of(look: Look, group: str) -> dict[str, int]:
     return {f"{where.topic}/{where.partition}": end for where, end in ends.items()}
 
 
+def gone(look: Look, group: str, one: Found) -> str | None:
+    """The topic that a letter cannot come back to: neither it nor its retry topic is there. None where it can."""
+    source = home(one.letter, one.message, group)
+    return None if source in look.counts or retry_topic(group, source) in look.counts else source
+
+
 def check_topic(look: Look, group: str, topic: str) -> None:
     """Raise UnknownTopic for a source topic that is not there, and of which no letters are either; all may be meant."""
     if topic and topic not in look.counts and not look.letter_partitions(group, topic):
         raise UnknownTopic(f"topic {topic} does not exist, and group {group} has no dead letters of it.")
 
 
-def check(look: Look, group: str, wanted: Filter) -> None:
-    """Raise UnknownLetter, UnknownTopic where what is asked for by its name is not there to be settled."""
+def check(look: Look, group: str, wanted: Filter) -> list[str]:
+    """Raise UnknownLetter, UnknownTopic where what is asked for by its name is not there to be settled.
+
+    Returns those that are named and cannot come back, with the reason.
+    """
     check_topic(look, group, wanted.topic)
     named = wanted.places()
     if named is None:
         if not look.letter_partitions(group):
             raise UnknownLetter(f"group {group} has no dead letters.")
-        return
+        return []
     settled, known = look.settled(group), set(look.letter_partitions(group))
-    done, missing, left = [], [], False
+    done, missing, lost, left = [], [], [], False
     with Peek(look.settings) as peek:
         for where, offsets in named.items():
             there = peek.at(where, offsets) if where in known else {}
@@ -117,14 +126,20 @@ def check(look: Look, group: str, wanted: Filter) -> None:
                 name, message = name_of(where, offset), there.get(offset)
                 if how := settled.of(*where, offset):
                     done.append(f"{name} is {how} already")
-                elif message is None or _meant(message, group, wanted) is None:
+                elif message is None or (one := _meant(message, group, wanted)) is None:
                     missing.append(f"{name} is no dead letter of group {group}, or not what the filter means")
                 else:
                     left = True
+                    if source := gone(look, group, one):
+                        lost.append(f"{name} cannot come back, as its topic {source} does not exist")
     if missing or not left:  # what is settled is passed over, so that the same may be asked for again
-        told = missing or done
-        more = f", and {len(told) - NAMED:,} more" if len(told) > NAMED else ""
-        raise UnknownLetter(f"{', '.join(told[:NAMED])}{more}. Nothing was done.")
+        raise UnknownLetter(f"{_first(missing or done)}. Nothing was done.")
+    return lost
+
+
+def _first(told: Sequence[str]) -> str:
+    more = f", and {len(told) - NAMED:,} more" if len(told) > NAMED else ""
+    return f"{', '.join(told[:NAMED])}{more}"
 
 
 class Desk:
@@ -135,8 +150,8 @@ class Desk:
         self.settings = settings
         self.group = group
         self.look = Look(settings)
-        if wanted is not None:
-            check(self.look, group, wanted)
+        #: What of ``wanted`` is named and cannot come back, with the reason.
+        self._lost = check(self.look, group, wanted) if wanted is not None else []
         self._clients = ClusterClients(settings)
         topic = settled_topic(group)
         if topic not in self.look.counts:
@@ -146,12 +161,18 @@ class Desk:
         self.look = Look(settings)
         self.look.admin.wait_stable(self.look.partitions(topic))
         self.settled = self.look.settled(group)
+        taken_over = [job for job in self.settled.jobs.values() if job.state == "running"]
+        if taken_over:
+            self._writer.write([self.settled.note(msgspec.structs.replace(job, state="stopped")) for job in taken_over])
 
     def begin(self, wanted: Filter, by: str, *, canary: Sequence[int] = (), rate: float = 0, noted: bool = True) -> Job:
         """Begin a redrive: what it means is frozen now.
 
         With ``noted=False`` it is noted together with its first letters only, so that nothing can be resumed before.
+        Raises UnknownTopic where a letter that the desk was asked for by its name cannot come back.
         """
+        if self._lost:
+            raise UnknownTopic(f"{_first(self._lost)}. Nothing was done.")
         job = Job(
             id=str(uuid7()),
             at=wall_clock_ms(),
@@ -169,9 +190,9 @@ class Desk:
             self._writer.write(records)
         return job
 
-    def unfinished(self) -> Job | None:
-        """The last redrive that was not finished."""
-        jobs = [job for job in self.settled.jobs.values() if job.state != "done"]
+    def unfinished(self, id_: str = "") -> Job | None:
+        """The last redrive that was not finished, or the one of this id if it was not."""
+        jobs = [job for job in self.settled.jobs.values() if job.state != "done" and id_ in ("", job.id)]
         return max(jobs, key=lambda job: job.at, default=None)
 
     def redrive(self, job: Job, batch: Sequence[Found], *, value: bytes | None = None) -> Job:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
 
 from recado.kafka.abstract import Message
 from recado.outcomes.glance import glance_of
+from recado.outcomes.group_topics import source_of_letters
 from recado.outcomes.letter import letter_of
 from recado.record import TopicPartition
 
 __all__ = ["Filter"]
 
 
-class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """All of what is given must hold; nothing given means every letter. Times are milliseconds since the epoch."""
 
     #: Exactly these, as topic/partition/offset.
@@ -32,14 +35,19 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether its span holds no moment, so that it can mean none."""
         return 0 < self.until <= self.since
 
-    def means(self, message: Message) -> bool:
-        """Whether a letter is meant. What is cheap to know is looked at first: a search reads many."""
-        return self._means_place(message) and self._means_time(message) and self._means_content(message)
+    def means(self, message: Message, group: str) -> bool:
+        """Whether a letter of a group is meant. What is cheap to know is looked at first: a search reads many."""
+        return self._means_place(message) and self._means_time(message) and self._means_content(message, group)
 
     def _means_place(self, message: Message) -> bool:
         if not self.letters:
             return True
-        return f"{message.topic()}/{message.partition()}/{message.offset()}" in self.letters
+        return f"{message.topic()}/{message.partition()}/{message.offset()}" in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """What ``letters`` names: thousands may be, and each record is looked up."""
+        return frozenset(self.letters)
 
     def _means_time(self, message: Message) -> bool:
         if not (self.since or self.until):
@@ -48,14 +56,14 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         at_ms = at_ms if kind else -1
         return at_ms >= self.since and (not self.until or at_ms < self.until)
 
-    def _means_content(self, message: Message) -> bool:
+    def _means_content(self, message: Message, group: str) -> bool:
         if self.key is not None and message.key() != self.key.encode():
             return False
         if self.text and self.text.encode() not in (message.value() or b"") and self.text not in _error(message):
             return False
         if self.kind and glance_of(message).fingerprint != self.kind:
             return False
-        return not self.topic or letter_of(message).source_topic == self.topic
+        return not self.topic or _source(message, group) == self.topic
 
     def places(self) -> dict[TopicPartition, list[int]] | None:
         """The offsets that it names, ascending; None where it names none."""
@@ -66,6 +74,11 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             topic, partition, offset = letter.split("/")
             found.setdefault(TopicPartition(topic, int(partition)), []).append(int(offset))
         return {where: sorted(set(offsets)) for where, offsets in found.items()}
+
+
+def _source(message: Message, group: str) -> str | None:
+    """Where no header tells it, the name of the topic that the letter lies in does."""
+    return letter_of(message).source_topic or source_of_letters(message.topic(), group)
 
 
 def _error(message: Message) -> str:

@@ -66,7 +66,7 @@ def listing(
         if settled.of(message.topic(), message.partition(), message.offset()) is not None:
             continue
         read += 1
-        if wanted.means(message):
+        if wanted.means(message, group):
             glance = glance_of(message)
             if glance.group in ("", group):
                 kinds.add(glance)

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from recado.errors import TakenOver
-from recado.letters.desk import Desk, Found, batches, found
+from recado.errors import KafkaUnreachable, RecadoError, TakenOver
+from recado.letters.desk import BATCH, Desk, Found, batches, found, gone
 from recado.letters.filter import Filter
 from recado.letters.follow import Fates, brought_back, fates
 from recado.outcomes.settled import Job
@@ -80,9 +80,12 @@ class Redrive:
         self._known_dead = job.dead_again
         #: How many this run brought back.
         self.count = 0
+        #: How many were passed over because their topic is not there any more, by topic.
+        self.left: dict[str, int] = {}
         #: What became of them, as it was seen last.
         self.fates = Fates(job.succeeded, job.dead_again, 0)
-        self._began = time.monotonic()
+        #: Before then nothing more comes back: so the time in which letters are followed earns no credit.
+        self._next_at = 0.0
         self._stop = threading.Event()
 
     @property
@@ -105,18 +108,25 @@ class Redrive:
         Raises TakenOver where another program settles letters of this group now, and other RecadoErrors; what came
         back until then is noted.
         """
-        letters = found(self._desk.look, self.group, self._wanted, dict(self.job.ends))
+        at_once = max(1, int(self.job.rate)) if self.job.rate else BATCH
+        letters = self._possible(found(self._desk.look, self.group, self._wanted, dict(self.job.ends)))
         try:
             for size in self._steps():
-                for batch in batches(islice(letters, size)):
+                for batch in batches(islice(letters, size), at_once):
                     self._send(batch)
                 self._follow()
                 if self.died:
                     return self._end("stopped")
-            for batch in batches(letters, max(1, int(self.job.rate))) if self.job.rate else batches(letters):
+            for batch in batches(letters, at_once):
                 self._send(batch)
         except _Stopped:
             return self._end("stopped")
+        except (TakenOver, KafkaUnreachable):  # nothing can be noted from here any more
+            raise
+        except RecadoError:
+            with suppress(RecadoError):
+                self._end("stopped" if self.job.redriven else "done")  # nobody resumes what would only fail again
+            raise
         self.job = self._desk.note(self.job, state="done")
         self._desk.leave()
         if not follow:
@@ -129,13 +139,20 @@ class Redrive:
             self.job = self._desk.conclude(self.job, fate.done, fate.dead_again)
         return "dead again" if self.died else "done"
 
-    def _end(self, ended: Ended) -> Ended:
+    def _possible(self, letters: Iterator[Found]) -> Iterator[Found]:
+        """Those that can come back; the others are counted, so that they hold up nothing."""
+        for one in letters:
+            source = gone(self._desk.look, self.group, one)
+            if source is None:
+                yield one
+            else:
+                self.left[source] = self.left.get(source, 0) + 1
+
+    def _end(self, ended: Literal["done", "stopped"]) -> Ended:
         if not self.is_noted:
-            self.job = msgspec.structs.replace(self.job, state="stopped")
+            self.job = msgspec.structs.replace(self.job, state=ended)
             return ended
-        self.job = self._desk.note(
-            self.job, state="stopped", succeeded=self.fates.done, dead_again=self.fates.dead_again
-        )
+        self.job = self._desk.note(self.job, state=ended, succeeded=self.fates.done, dead_again=self.fates.dead_again)
         self._desk.leave()
         return ended
 
@@ -148,9 +165,10 @@ class Redrive:
             before = max(0, before - size)
 
     def _send(self, batch: list[Found]) -> None:
-        ahead_s = self.count / self.job.rate - (time.monotonic() - self._began) if self.job.rate else 0.0
-        if self._stop.wait(max(0.0, ahead_s)):
+        if self._stop.wait(max(0.0, self._next_at - time.monotonic())):
             raise _Stopped
+        if self.job.rate:
+            self._next_at = max(time.monotonic(), self._next_at) + len(batch) / self.job.rate
         self.job = self._desk.redrive(self.job, batch, value=self._value)
         for one in batch:
             self._redriven.add(*one.origin)

@@ -41,6 +41,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     here: bool = False
     #: While they are followed here: those of which the end is not known yet.
     waiting: int | None = None
+    #: How many this program passed over because their topic is not there any more, by topic.
+    left: dict[str, int] = {}
     #: How it ended here, or the error that ended it.
     ended: Ended | None = None
     error: str | None = None
@@ -102,9 +104,8 @@ class Running:
                 return Report(job=job)
             if run is not None:
                 raise RedriveRunning(f"redrive {run.redrive.job.id} runs here, so no other one of group {group} does.")
-            desk = Desk(self._settings, group)  # whoever runs it can write no more
-            job = _named(desk.settled.jobs, group, id_)
-            return Report(job=desk.note(job, state="stopped") if job.state == "running" else job)
+            desk = Desk(self._settings, group)  # whoever runs it can write no more, and it is noted as stopped
+            return Report(job=_named(desk.settled.jobs, group, id_))
 
     def one(self, group: str, id_: str) -> Report:
         """How one is. Raises UnknownRedrive and other RecadoErrors."""
@@ -182,6 +183,7 @@ class _Run:
             job=self.redrive.job,
             here=self.thread.is_alive(),
             waiting=None if fates is None else fates.waiting,
+            left=dict(self.redrive.left),
             ended=self._ended,
             error=self._error,
         )
