@@ -269,7 +269,7 @@ def test_what_becomes_of_letters_is_counted_when_it_is_asked_for(scene, topic, m
     assert "not followed" in letters(scene, "redrives").out
 
 
-def test_who_is_taken_over_hears_it_in_one_sentence(scene, group):  # noqa: F811
+def test_who_is_taken_over_hears_it_and_how_to_go_on(scene, group):  # noqa: F811
     settings = Settings(bootstrap_servers=scene.bootstrap)
     Admin(settings).create_topic(retry_topic(group, scene.topic), partitions=1)
     process = redriving(scene, "--all", "--rate", "2", "--no-follow")
@@ -277,7 +277,8 @@ def test_who_is_taken_over_hears_it_in_one_sentence(scene, group):  # noqa: F811
     Desk(settings, group)
     _, said = process.communicate(timeout=20)
     sentence = "recado: another program settles dead letters of this group now, so this one has stopped."
-    assert (process.returncode, said.splitlines()) == (1, [sentence])
+    first, second = said.splitlines()
+    assert (process.returncode, first, "redrive --resume" in second) == (3, sentence, True)
 
 
 def redriving(scene, *words: str) -> subprocess.Popen[str]:  # noqa: F811
