@@ -89,6 +89,19 @@ def test_what_waits_in_a_retry_topic_may_be_committed_past_but_must_end():
     assert verdict(soon, [commit(2, 2.4)], 2) == {"committed past": 1}, "so short a delay passes in memory"
 
 
+def test_what_left_twice_had_left_the_first_time_and_what_was_tried_in_memory_had_not():
+    life = Life("worker-1-1")
+    twice = [call(life, 0, 0, 1, ok=False), call(life, 0, 4, 5, ok=False), call(life, 0, 8, 9, attempt=2)]
+    assert verdict(twice, [commit(1, 2)], 1) == {}
+    tried = [
+        call(life, 0, 0, 1, ok=False),
+        call(life, 0, 1.2, 2.5, ok=False, attempt=2),
+        call(life, 0, 5, 6, attempt=3),
+    ]
+    assert verdict(tried, [commit(1, 3)], 1) == {}
+    assert verdict(tried, [commit(1, 2)], 1) == {"committed past": 1}
+
+
 def test_what_came_back_by_a_retry_topic_may_come_twice_after_a_crash_and_only_then():
     one, two = Life("worker-1-1"), Life("worker-2-1")
     calls = [

@@ -44,14 +44,15 @@ def done_at(evidence: Evidence) -> dict[At, int]:
 
 def kept_at(evidence: Evidence, done: Mapping[At, int]) -> dict[At, int]:
     """The same, or when an attempt failed after which a record left for a retry topic: it came back from there."""
-    kept, failed = dict(done), dict[At, int]()
+    kept, failed = dict(done), dict[tuple[At, int], int]()
     for call in evidence.calls:
-        at = at_of(call)
-        failed_ns = failed.get(at)
-        if failed_ns is not None and call.place.attempt > 1 and call.began_ns - failed_ns >= AWAY_NS:
+        at, attempt = at_of(call), call.place.attempt
+        # The first time that this attempt failed: after an outage it may have failed once more, and left once more.
+        failed_ns = failed.get((at, attempt - 1))
+        if failed_ns is not None and call.began_ns - failed_ns >= AWAY_NS:
             kept[at] = min(kept.get(at, failed_ns), failed_ns)
-        if not call.ok and call.ended_ns is not None and not (at in failed and was_frozen(call)):
-            failed[at] = call.ended_ns
+        if not call.ok and call.ended_ns is not None and not ((at, attempt) in failed and was_frozen(call)):
+            failed.setdefault((at, attempt), call.ended_ns)
     return kept
 
 
