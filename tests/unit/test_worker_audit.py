@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
-from recado import Worker
+from recado import Record, Worker
 from recado.errors import KafkaUnreachable
 from recado.kafka.abstract import Committed
 from recado.kafka.memory import MemoryKafka
@@ -18,18 +18,20 @@ from recado.worker.audit import GRACE_S, STALLED_S, Audit
 from recado.worker.crew import crew_of
 from recado.worker.delays import Delays
 from recado.worker.epoch import Epoch
-from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
 
 ONE, TWO = TopicPartition("orders", 0), TopicPartition("orders", 1)
 
 
+def takes_many(records: list[Record]) -> None: ...
+
+
 class Scene:
     """A member that believes to hold ONE, and what its coordinator says."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, batch: tuple[int, float] | None = None) -> None:
         worker = Worker()
-        worker.handler("orders")(lambda record: None)
+        worker.handler("orders", batch=batch)(takes_many if batch else lambda record: None)
         self.kafka = MemoryKafka({"orders": 2})
         self.consumer = self.kafka.consumer("group")
         crew = crew_of(worker.handlers.all)
@@ -38,6 +40,7 @@ class Scene:
         self.owns: set[TopicPartition] | None = {ONE}
         self.end = 10
         self.away = self.parks = False
+        self.parked_read = 0
         self.begin = 0
         self.delays = Delays()
         self.holdings = Holdings(
@@ -50,7 +53,6 @@ class Scene:
             consumer=self.consumer,
             holdings=self.holdings,
             delays=self.delays,
-            flow=Flow(consumer=self.consumer, holdings=self.holdings, clock=lambda: self.now),
             pauses={},
             parking=self,
             clock=lambda: self.now,
@@ -59,6 +61,10 @@ class Scene:
     def is_waiting(self, epoch: Epoch) -> bool:
         """As ``Parking``: something of the partition is parked."""
         return self.parks
+
+    def moves(self, epoch: Epoch) -> int:
+        """As ``Parking``: how far what is parked of the partition was read."""
+        return self.parked_read
 
     def owned(self, member: str) -> set[TopicPartition] | None:
         assert member == self.consumer.member_id
@@ -129,6 +135,22 @@ def test_what_moves_or_is_being_handled_or_waits_for_a_reason_is_not_stalled():
     assert scene.after(10 * STALLED_S) == []
     scene.parks = False
     assert scene.after(STALLED_S + 1) == [("stalled", 0)]
+
+
+def test_what_is_read_first_is_movement_too_and_a_full_worker_may_stand_still():
+    scene = Scene()
+    scene.end = 1000
+    for number in range(5):
+        scene.parked_read = number
+        assert scene.after(STALLED_S - 1) == []
+    assert scene.after(STALLED_S + 1) == [("stalled", 0)]
+
+
+def test_a_batch_may_wait_until_it_is_full():
+    scene = Scene(batch=(100, 600))
+    scene.end = 11
+    assert scene.after(STALLED_S + 599) == []
+    assert scene.after(2) == [("stalled", 0)]
 
 
 def test_the_ends_are_those_of_the_last_answer():

@@ -232,7 +232,6 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         consumer=consumer,
         holdings=holdings,
         delays=delays,
-        flow=flow,
         pauses=parts.crew.pauses,
         parking=parking,
     )

@@ -16,7 +16,6 @@ from recado.record import TopicPartition
 from recado.telemetry.metrics import WORKER_RECORDS
 from recado.worker.delays import Delays
 from recado.worker.epoch import Epoch
-from recado.worker.flow import Flow
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
 from recado.worker.parking import Parking
@@ -57,7 +56,6 @@ class Audit:
         consumer: Consumer,
         holdings: Holdings,
         delays: Delays,
-        flow: Flow,
         pauses: Mapping[Runner, Pause],
         parking: Parking,
         clock: Callable[[], float] = time.monotonic,
@@ -66,7 +64,6 @@ class Audit:
         self._consumer = consumer
         self._holdings = holdings
         self._delays = delays
-        self._flow = flow
         self._pauses = pauses
         self._parking = parking
         self._clock = clock
@@ -156,13 +153,15 @@ class Audit:
     ) -> Iterator[_Trouble]:
         moved: dict[TopicPartition, tuple[tuple[object, ...], float]] = {}
         for where, epoch in held.items():
-            state: tuple[object, ...] = (epoch, epoch.tracker.position(), epoch.tracker.last, epoch.tracker.pending)
+            tracker = epoch.tracker
+            state = (epoch, tracker.position(), tracker.last, tracker.pending, self._parking.moves(epoch))
             before, since = self._moved.get(where, (state, now))
             moved[where] = (state, since if before == state else now)
-            position, end = epoch.tracker.position() or 0, ends.get(where, 0)
+            position, end = tracker.position() or 0, ends.get(where, 0)
+            batch = self._holdings.runner(epoch.topic).handler.batch
             if end <= position or epoch.closed or not self._is_idle(epoch):
                 moved[where] = (state, now)
-            elif now - moved[where][1] >= STALLED_S:
+            elif now - moved[where][1] >= STALLED_S + (batch[1] if batch else 0):
                 place = f"{where.topic}/{where.partition}"
                 detail = f"{place} stands still at offset {position} of {end}: nothing is read or handled."
                 yield _Trouble("stalled", where, detail, 0.0)
@@ -170,7 +169,7 @@ class Audit:
 
     def _is_idle(self, epoch: Epoch) -> bool:
         """Whether nobody is at work on it, or waits for anything that could explain why it does not move."""
-        if self._flow.is_resting(epoch) or len(self._delays) or epoch.claims or self._parking.is_waiting(epoch):
+        if len(self._delays) or epoch.claims or self._parking.is_waiting(epoch):
             return False
         runner = self._holdings.runner(epoch.topic)
         pauses = runner in self._pauses and self._pauses[runner].reason

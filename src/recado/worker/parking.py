@@ -77,7 +77,10 @@ class _Home:
 
 
 class Parking:
-    """Decides which records of a handler that keeps order its lanes may have. Loop thread only, but ``is_waiting``."""
+    """Decides which records of a handler that keeps order its lanes may have.
+
+    Loop thread only, but ``is_waiting`` and ``moves``.
+    """
 
     def __init__(
         self,
@@ -100,9 +103,14 @@ class Parking:
         self._seldom = Seldom()
 
     def is_waiting(self, epoch: Epoch) -> bool:
-        """Whether something of a partition waits here (any thread)."""
+        """Whether something of a partition waits here for its turn or its time (any thread)."""
         home = self._homes.get(epoch.home)
-        return home is not None and bool(home.held or home.lines)
+        return home is not None and home.is_known and bool(home.lines)
+
+    def moves(self, epoch: Epoch) -> int:
+        """Changes while what is parked of a partition is being read (any thread)."""
+        home = self._homes.get(epoch.home)
+        return sum(back.tracker.last for back in list(home.back)) if home is not None else 0
 
     def admit(self, epoch: Epoch, messages: list[Message]) -> list[Message]:
         """Return what may be handed out now; the rest waits here, or goes to the retry topic."""
