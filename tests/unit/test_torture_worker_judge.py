@@ -77,6 +77,10 @@ def test_two_records_of_a_key_at_once_and_in_the_wrong_order():
     one, two = Life("worker-1-1"), Life("worker-2-1")
     assert verdict([call(one, 0, 0, 2), call(two, 1, 1, 3)], [commit(2, 4)], 2) == {"at once": 1}
     assert verdict([call(one, 1, 0, 1), call(one, 0, 1, 2)], [commit(2, 4)], 2) == {"went back": 1}
+    expelled = [call(one, 0, 0, 2), call(two, 1, 1, 3)]
+    assert verdict(expelled, [commit(2, 4)], 2, troubles=[(0.5, 1.5)]) == {}
+    assert verdict(expelled, [commit(2, 4)], 2, troubles=[(1.5, 2)]) == {"at once": 1}
+    assert verdict([call(one, 0, 0, 2), call(one, 1, 1, 3)], [commit(2, 4)], 2, troubles=[(0, 2)]) == {"at once": 1}
 
 
 def test_what_waits_in_a_retry_topic_may_be_committed_past_but_must_end():

@@ -344,3 +344,23 @@ def test_a_record_without_a_key_has_no_order_to_keep_and_comes_back_once_for_eac
         wait_committed(kafka, 2, topic=RETRY)
     assert seen.calls == [("bad", 1), ("bad", 2), ("bad", 3)]
     assert len(kafka.logs[TopicPartition(DEAD, 0)]) == 1
+
+
+def test_a_copy_that_an_earlier_owner_parked_late_counts_only_where_its_record_is_not_read_here(kafka):
+    kafka.create_topic(RETRY, 2)
+    kafka.send("orders", "first", key=b"k", partition=0)
+    before, worker = Worker(), Worker()
+    Seen(before)
+    seen = Seen(worker)
+    with member(before, kafka):
+        wait_committed(kafka, 1)
+    with member(worker, kafka):
+        kafka.send("orders", "other", key=b"o", partition=0)
+        wait_committed(kafka, 2)  # what is parked is known now
+        parked(kafka, "k", 4, "last")  # by whoever had the partition before, and had read on further
+        wait_committed(kafka, 1, topic=RETRY)
+        kafka.send("orders", "next", "third", "last", key=b"k", partition=0)
+        wait_committed(kafka, 5)
+        parked(kafka, "k", 0, "first again")  # this may be all that there is of it
+        wait_committed(kafka, 2, topic=RETRY)
+    assert [text for text, _ in seen.calls] == ["other", "next", "third", "last", "first again"]

@@ -44,6 +44,8 @@ class Epoch:
 
     __slots__ = (
         "asked_at",
+        "before",
+        "begins",
         "claims",
         "closed",
         "committed",
@@ -83,6 +85,9 @@ class Epoch:
         #: The id of the topic where its records stood first; empty where nobody tells.
         self.topic_id = topic_id
         self.tracker = tracker_of(committed)
+        #: Where it begins, and what earlier stays have done beyond that, if anything.
+        self.begins = committed.offset if committed is not None else 0
+        self.before = self.tracker.before
         #: What was passed without a record.
         self.gaps = Gaps(committed.offset if committed is not None else -1)
         #: Since when its records have been there, of some of them.
@@ -114,6 +119,10 @@ class Epoch:
     def history_of(self, message: Message) -> History:
         """What became of one of its records before this attempt."""
         return message.history if isinstance(message, Returned) else began(message, self.group, self.topic_id)
+
+    def reads(self, offset: int) -> bool:
+        """Whether this stay reads a record: no earlier one has committed it."""
+        return offset >= self.begins and not (self.before is not None and offset in self.before)
 
     @property
     def uncommitted(self) -> bool:

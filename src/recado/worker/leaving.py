@@ -45,6 +45,11 @@ class Leaving:
         self._lends = lends
         self._clock = clock
 
+    def settle(self) -> None:
+        """Note what has come to its end of what had left."""
+        if self._parking is not None:
+            self._parking.forget_done()
+
     def leaves(self, runner: Runner, outcome: RetryAfter) -> bool:
         """Whether a record waits for its next attempt outside its partition: a batch waits as a whole, in memory."""
         if outcome.delay_s < IN_MEMORY_S or self._lends or runner.handler.batch is not None:

@@ -143,6 +143,11 @@ class Parking:
             copies[first] = copies.get(first, 0) + 1
             self._exits.add_copy(epoch, message, history)
 
+    def forget_done(self) -> None:
+        """Let go of what is done by now; further copies of it are done with it."""
+        for home in self._homes.values():
+            self._forget_done(home)
+
     def due(self) -> tuple[list[Some], float]:
         """What may be handed out by now, and how many seconds until more may be (infinity: nothing waits for time)."""
         found: list[Some] = []
@@ -256,14 +261,16 @@ class Parking:
         return False
 
     def _is_late(self, home: _Home, line: Line | None, history: History) -> bool:
-        """Whether a record was parked by who did not know that it had lost the partition: here it is done or at hand.
+        """Whether a record was parked by who did not know that it had lost the partition.
 
-        At hand means that its offset is not done: should it fail here, it is parked anew.
+        All that was parked before is known. What was parked since, and not from here, does not count where this stay
+        reads the record itself: it was, is or comes to hand in its key's order. Where an earlier stay has committed it,
+        it may be its only copy, of which a new leader tells late.
         """
-        first = home.place(history)
+        first, epoch = home.place(history), home.epoch
         if not home.is_known or history.first_failure_ms or (line is not None and line.is_sent(first)):
             return False
-        return 0 <= first <= home.epoch.tracker.last
+        return first >= 0 and epoch.reads(first)
 
     def _release(self, line: Line, found: list[Some]) -> float:
         """Hand out of a line what is due; in the key's lane the others follow the first. Seconds until more is due."""

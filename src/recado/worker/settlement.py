@@ -104,6 +104,7 @@ class Settlement:
         for run in self._holdings.executing():
             self._count(run, done)
         self._settle_returned(done)
+        self._leaving.settle()
 
     def is_busy(self, epochs: Collection[Epoch]) -> bool:
         """Whether a handler is at a record of these, or has sent something that Kafka has not confirmed."""

@@ -22,7 +22,7 @@ def judge(evidence: Evidence) -> Judgement:
         _something(evidence),
         _lost(evidence, done),
         _past(evidence, kept_at(evidence, done)),
-        overlap(evidence.calls, excused),
+        overlap(evidence, excused),
         back(evidence.calls, excused),
         overtaken(evidence, done, excused),
         again(evidence, excused),

@@ -12,11 +12,15 @@ from recado.torture.worker.journal import Call
 __all__ = ["back", "overlap", "overtaken"]
 
 
-def overlap(calls: Iterable[Call], excused: Counter[str]) -> Finding:
-    """No two records of a key are in handlers at a time."""
+def overlap(evidence: Evidence, excused: Counter[str]) -> Finding:
+    """No two records of a key are in handlers at a time.
+
+    Whom the coordinator expels while brokers are away has a handler at work still when the next owner begins: no member
+    of a group hears of it before.
+    """
     finding = Finding("at once", "of one key one record at a time is in a handler")
     last: dict[tuple[str, int, str], Call] = {}
-    for call in calls:
+    for call in evidence.calls:
         if call.place.key == "-":
             continue
         key = (call.place.topic, call.place.partition, call.place.key)
@@ -25,6 +29,8 @@ def overlap(calls: Iterable[Call], excused: Counter[str]) -> Finding:
         if before is not None and call.began_ns < end_ns(before):
             if was_frozen(before) or was_frozen(call):
                 excused["overlaps of a stopped process"] += 1
+            elif before.life is not call.life and any(a <= call.began_ns <= b for a, b in evidence.troubles):
+                excused["overlaps of a process that was expelled while brokers were away"] += 1
             else:
                 problem = f"{name_of(at_of(call))} began in {call.life.name} while {before.life.name} was at "
                 problem += f"{name_of(at_of(before))} (key {call.place.key})"
