@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-# Most tests wait for a Kafka, so two run beside each other, each with brokers of its own.
+# Most tests wait for a Kafka, so two run beside each other, each with brokers of its own. A torture wants the machine.
 BESIDE := --numprocesses 2 --dist worksteal
 
 .PHONY: help up test test-fast torture lint format bench docs-check clean
@@ -21,7 +21,8 @@ up: $(VENV)/.run ## Start everything: Kafka on 9092, gateway on 5000, worker. Ct
 	@$(BIN)/recado up
 
 test: $(VENV)/.dev ## Run every test, on Kafka 4.3.1 and on 3.9.1 (about a quarter of an hour).
-	$(BIN)/python -m pytest $(BESIDE)
+	$(BIN)/python -m pytest $(BESIDE) --ignore tests/torture
+	$(BIN)/python -m pytest tests/torture
 	RECADO_KAFKA_VERSION=3.9.1 $(BIN)/python -m pytest $(BESIDE) tests/contract/test_[cp]*.py tests/integration
 
 test-fast: $(VENV)/.dev ## Run the tests that need no Kafka (seconds).
