@@ -20,6 +20,7 @@ from recado.kafka.blind import Blindness
 from recado.kafka.delivery import Delivery, Summary
 from recado.kafka.failures import client_failure, delivery_failure, is_unreachable
 from recado.kafka.quiet import Seldom, quiet_logger
+from recado.kafka.repeats import Repeats, doubtful
 
 __all__ = ["KafkaProducer"]
 
@@ -86,6 +87,7 @@ class KafkaProducer:
         self._blindness = Blindness(lambda: Client(dict(config), logger=quiet_logger()))
         #: Records that waited at the last look, and when they last grew fewer.
         self._left = 0
+        self._repeats = Repeats()
         self._moved_at = time.monotonic()
         self._closing = threading.Event()
         # Whoever holds this serves reports, so that each delivery has one writer.
@@ -107,7 +109,7 @@ class KafkaProducer:
     def send(self, delivery: Delivery) -> None:
         """Queue the delivery's records in their order (see ``abstract.Producer``)."""
         produce = self.client.produce
-        report: Callable[..., None] = _count if isinstance(delivery, Summary) else _note
+        report: Callable[..., None] = self._count if isinstance(delivery, Summary) else self._note
         for index, record in enumerate(delivery.records):
             reported = partial(report, delivery, index)
             try:
@@ -128,6 +130,27 @@ class KafkaProducer:
                 self._refused.append((delivery, index, delivery_failure(record.topic, error.args[0])))
             except KafkaUnreachable as error:  # it is closed: no thread reports any more
                 delivery.settle(index, error)
+
+    def _note(self, delivery: Delivery, index: int, error: KafkaError | None, message: Message) -> None:
+        """One delivery report: where the record lies, or why it does not."""
+        if error is not None:
+            delivery.settle(index, delivery_failure(delivery.records[index].topic, error))
+        elif self._repeats.has(message):
+            delivery.settle(index, doubtful(delivery.records[index].topic))
+        else:
+            delivery.settle(index, (message.partition(), message.offset(), message.timestamp()[1]))
+
+    def _count(self, delivery: Summary, index: int, error: KafkaError | None, message: Message) -> None:
+        """One delivery report of a summary, which does not ask where the record lies."""
+        if error is not None:
+            delivery.settle(index, delivery_failure(delivery.records[index].topic, error))
+        elif self._repeats.has(message):
+            delivery.settle(index, doubtful(delivery.records[index].topic))
+        else:
+            delivery.confirmed[index] = 1
+            delivery.outstanding -= 1
+            if not delivery.outstanding:
+                delivery.complete()
 
     def outstanding(self) -> int:
         """Count the records whose report is still to come."""
@@ -225,25 +248,6 @@ class KafkaProducer:
             self._is_done = "a fatal error"
         if self._seldom.now(error.name()):
             log.log(*_level(error), error=error.str(), code=error.name())
-
-
-def _note(delivery: Delivery, index: int, error: KafkaError | None, message: Message) -> None:
-    """One delivery report: where the record lies, or why it does not."""
-    if error is None:
-        delivery.settle(index, (message.partition(), message.offset(), message.timestamp()[1]))
-    else:
-        delivery.settle(index, delivery_failure(delivery.records[index].topic, error))
-
-
-def _count(delivery: Summary, index: int, error: KafkaError | None, message: Message) -> None:
-    """One delivery report of a summary, which does not ask where the record lies."""
-    if error is None:
-        delivery.confirmed[index] = 1
-        delivery.outstanding -= 1
-        if not delivery.outstanding:
-            delivery.complete()
-    else:
-        delivery.settle(index, delivery_failure(delivery.records[index].topic, error))
 
 
 def _level(error: KafkaError) -> tuple[int, str]:

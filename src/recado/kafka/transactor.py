@@ -22,6 +22,7 @@ from recado.kafka.abstract import Committed, Enlisted, Message, Transacted
 from recado.kafka.config import client_config, transactional_config
 from recado.kafka.failures import delivery_failure
 from recado.kafka.quiet import Seldom, quiet_logger
+from recado.kafka.repeats import Repeats, doubtful
 from recado.record import Outgoing, TopicPartition
 from recado.settings import Settings
 
@@ -60,10 +61,14 @@ class KafkaTransactor:
         if client is None:
             return Transacted(False, why="closed")
         refused: dict[int, RecadoError] = {}
+        doubts: list[str] = []
         ending = False
         try:
             client.begin_transaction()
-            self._produce(client, records, refused)
+            self._produce(client, records, refused, doubts)
+            client.flush(CALL_S)  # committing does the same, but what is reported must be known before it ends
+            if doubts:
+                raise KafkaException(KafkaError(KafkaError._FAIL, doubts[0]))
             if not refused:
                 client.send_offsets_to_transaction(_positions(enlisted.offsets), enlisted.membership, CALL_S)
                 ending = True
@@ -80,9 +85,12 @@ class KafkaTransactor:
         """Let the producer go."""
         self._closed.set()
 
-    def _produce(self, client: Producer, records: Sequence[Outgoing], refused: dict[int, RecadoError]) -> None:
+    def _produce(
+        self, client: Producer, records: Sequence[Outgoing], refused: dict[int, RecadoError], doubts: list[str]
+    ) -> None:
+        repeats = Repeats()
         for index, record in enumerate(records):
-            reported = partial(_note, refused, records, index)
+            reported = partial(_note, refused, doubts, repeats, records, index)
             while not self._closed.is_set():
                 try:
                     client.produce(
@@ -162,9 +170,17 @@ def _positions(offsets: Mapping[TopicPartition, Committed]) -> list[Position]:
 
 
 def _note(
-    refused: dict[int, RecadoError], records: Sequence[Outgoing], index: int, error: KafkaError | None, message: Message
+    refused: dict[int, RecadoError],
+    doubts: list[str],
+    repeats: Repeats,
+    records: Sequence[Outgoing],
+    index: int,
+    error: KafkaError | None,
+    message: Message,
 ) -> None:
-    """A delivery report: only what the broker refused for good matters, the transaction says the rest."""
+    """A delivery report: only what was refused for good, or is in doubt, matters; the transaction says the rest."""
+    if error is None and repeats.has(message):
+        doubts.append(str(doubtful(records[index].topic)))
     if error is not None:
         failure = delivery_failure(records[index].topic, error)
         if failure.code != "delivery-unknown":
