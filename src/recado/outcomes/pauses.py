@@ -35,5 +35,7 @@ class Pauses:
         self._paused.update(more)
 
     def forget(self, where: TopicPartition) -> None:
-        """A partition is no longer ours."""
-        self._paused.discard(where)
+        """A partition is no longer ours; librdkafka keeps it paused even when it comes back, so it is resumed."""
+        if where in self._paused:
+            self._paused.discard(where)
+            self._consumer.resume([where])
