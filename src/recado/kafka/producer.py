@@ -133,19 +133,15 @@ class KafkaProducer:
 
     def _note(self, delivery: Delivery, index: int, error: KafkaError | None, message: Message) -> None:
         """One delivery report: where the record lies, or why it does not."""
-        if error is not None:
-            delivery.settle(index, delivery_failure(delivery.records[index].topic, error))
-        elif self._repeats.has(message):
-            delivery.settle(index, doubtful(delivery.records[index].topic))
+        if error is not None or self._repeats.has(message):
+            _settle_failed(delivery, index, error)
         else:
             delivery.settle(index, (message.partition(), message.offset(), message.timestamp()[1]))
 
     def _count(self, delivery: Summary, index: int, error: KafkaError | None, message: Message) -> None:
         """One delivery report of a summary, which does not ask where the record lies."""
-        if error is not None:
-            delivery.settle(index, delivery_failure(delivery.records[index].topic, error))
-        elif self._repeats.has(message):
-            delivery.settle(index, doubtful(delivery.records[index].topic))
+        if error is not None or self._repeats.has(message):
+            _settle_failed(delivery, index, error)
         else:
             delivery.confirmed[index] = 1
             delivery.outstanding -= 1
@@ -248,6 +244,12 @@ class KafkaProducer:
             self._is_done = "a fatal error"
         if self._seldom.now(error.name()):
             log.log(*_level(error), error=error.str(), code=error.name())
+
+
+def _settle_failed(delivery: Delivery, index: int, error: KafkaError | None) -> None:
+    """A report that confirms nothing; without an error it tells of a repeat."""
+    topic = delivery.records[index].topic
+    delivery.settle(index, doubtful(topic) if error is None else delivery_failure(topic, error))
 
 
 def _level(error: KafkaError) -> tuple[int, str]:

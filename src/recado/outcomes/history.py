@@ -10,7 +10,18 @@ from recado.kafka.abstract import Message
 from recado.kafka.headers import headers_of
 from recado.outcomes.decide import describe
 
-__all__ = ["HEADER_HISTORY", "Failure", "History", "began", "failed", "failure_of", "header_of", "history_of", "parked"]
+__all__ = [
+    "HEADER_HISTORY",
+    "Failure",
+    "History",
+    "began",
+    "failed",
+    "failure_of",
+    "header_of",
+    "history_of",
+    "parked",
+    "same_topic",
+]
 
 #: Header of a record in a retry topic or among dead letters: a ``History`` as JSON.
 HEADER_HISTORY = "recado-history"
@@ -55,13 +66,14 @@ class History(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     #: The id of the topic; empty where nobody told. One that was made anew has the same name and other records.
     topic_id: str = ""
 
-    def is_of(self, topic_id: str) -> bool:
-        """Whether it is of the topic of this id, as far as both are known: not of an earlier one of the name."""
-        return not topic_id or self.topic_id in ("", topic_id)
-
 
 _decode = msgspec.json.Decoder(History).decode
 _encode = msgspec.json.Encoder().encode
+
+
+def same_topic(one: str, other: str) -> bool:
+    """Whether two ids of a name are of the same topic, as far as both are known: not of one that was made anew."""
+    return not (one and other) or one == other
 
 
 def history_of(message: Message) -> History | None:

@@ -53,10 +53,6 @@ class Source(NamedTuple):
     #: The id of its topic; empty where nothing tells.
     topic_id: str
 
-    def is_of(self, topic_id: str) -> bool:
-        """Whether its record is of the topic of this id, as far as both are known, and not of an earlier one."""
-        return not topic_id or self.topic_id in ("", topic_id)
-
 
 class Copy(NamedTuple):
     """A copy, where it lies, and the record that it is one of."""
@@ -74,10 +70,6 @@ class Copy(NamedTuple):
     settled: What | None = None
     #: The id of the record's topic; empty where nothing tells.
     topic_id: str = ""
-
-    def is_of(self, topic_id: str) -> bool:
-        """Whether its record is of the topic of this id, as far as both are known, and not of an earlier one."""
-        return not topic_id or self.topic_id in ("", topic_id)
 
 
 def waiting(look: Look, group: str, topic: str, progress: Progress | None = None) -> Iterator[Copy]:

@@ -11,6 +11,7 @@ from recado.errors import UnknownTopic
 from recado.kafka.scan import Range
 from recado.outcomes.delay import GROUP as DELAY_GROUP
 from recado.outcomes.group_topics import is_group_topic, retry_topic
+from recado.outcomes.history import same_topic
 from recado.record import TopicPartition
 from recado.tracking import copies
 from recado.tracking.copies import Copy
@@ -70,7 +71,7 @@ class _Earlier:
     def without(self, copies: Iterable[Copy], topic_id: str) -> Iterator[Copy]:
         """The copies of today's records; the others are counted."""
         for copy in copies:
-            if copy.is_of(topic_id):
+            if same_topic(copy.topic_id, topic_id):
                 yield copy
             else:
                 self.left += copy.settled is None

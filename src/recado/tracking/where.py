@@ -12,7 +12,7 @@ from recado.kafka.headers import headers_of
 from recado.kafka.scan import Range
 from recado.outcomes.delay import opened
 from recado.outcomes.group_topics import is_group_topic
-from recado.outcomes.history import Failure
+from recado.outcomes.history import Failure, same_topic
 from recado.outcomes.settled import What
 from recado.record import TopicPartition
 from recado.tracking import copies
@@ -128,7 +128,7 @@ def _of_source(
 ) -> Whereabouts:
     """Of the record that a copy is one of."""
     now = look.topic_id(source.where.topic) if source.where in look.partitions(source.where.topic) else None
-    if now is None or (source.topic_id and now and source.topic_id != now):  # its topic is not there any more
+    if now is None or not same_topic(source.topic_id, now):  # its topic is not there any more
         return _left_over(look, source, id_, groups, progress, copy)
     found = at_offset(look, source.where, source.offset, groups=groups, progress=progress)
     return found if found.timestamp else msgspec.structs.replace(found, id=id_)
@@ -146,14 +146,7 @@ def _gone(
         copied = _copied(look, group, where, offset, 0, look.topic_id(where.topic))
         found.append(copied or GroupState(group=group, state=done))
     found = [state for state in found if state.state != "unknown"]
-    return Whereabouts(
-        id=id_,
-        topic=where.topic,
-        partition=where.partition,
-        offset=offset,
-        state=_worst(found, otherwise),
-        groups=found,
-    )
+    return _answer(id_, where, offset, found, otherwise)
 
 
 def _left_over(
@@ -169,7 +162,7 @@ def _left_over(
     letters: dict[str, list[Copy]] = {}
     there = copies.sources(look, where.topic, progress=progress)
     for message, told in there if copy is None else chain([(copy, source)], there):
-        its_own = (told.where, told.offset) == (where, offset) and told.is_of(source.topic_id)
+        its_own = (told.where, told.offset) == (where, offset) and same_topic(told.topic_id, source.topic_id)
         if its_own and (groups is None or told.group in groups):
             letter = copies.letter_copy(look, told, message)
             letters.setdefault(told.group, []).extend([] if letter is None else [letter])
@@ -179,14 +172,7 @@ def _left_over(
         or GroupState(group=group, state="done")
         for group, its_letters in sorted(letters.items())
     ]
-    return Whereabouts(
-        id=id_,
-        topic=where.topic,
-        partition=where.partition,
-        offset=offset,
-        state=_worst(found, "unknown"),
-        groups=found,
-    )
+    return _answer(id_, where, offset, found, "unknown")
 
 
 def _of(look: Look, message: Message, id_: str, groups: Collection[str] | None, moment_ms: int | None) -> Whereabouts:
@@ -195,15 +181,7 @@ def _of(look: Look, message: Message, id_: str, groups: Collection[str] | None, 
     known = time_of(id_) or moment_ms or (timestamp_ms if kind else 0)
     since_ms = min(known, timestamp_ms) if kind else known
     found = [_with(look, group, where, offset, since_ms) for group in _those_of(look, where, groups)]
-    return Whereabouts(
-        id=id_,
-        topic=where.topic,
-        partition=where.partition,
-        offset=offset,
-        timestamp=timestamp_ms if kind else None,
-        state=_worst(found, "delivered"),
-        groups=found,
-    )
+    return _answer(id_, where, offset, found, "delivered", timestamp_ms if kind else None)
 
 
 def _those_of(look: Look, where: TopicPartition, groups: Collection[str] | None) -> list[str]:
@@ -213,9 +191,21 @@ def _those_of(look: Look, where: TopicPartition, groups: Collection[str] | None)
     return look.with_a_share_in(where) if groups is None else sorted(groups)
 
 
-def _worst(found: Iterable[GroupState], otherwise: str) -> str:
+def _answer(
+    id_: str, where: TopicPartition, offset: int, found: list[GroupState], otherwise: str, timestamp: int | None = None
+) -> Whereabouts:
+    """What is told of a place: the state on top is the one to worry about most, or ``otherwise`` where no group is."""
     states = {one.state for one in found}
-    return next((state for state in STATES if state in states), otherwise)
+    state = next((state for state in STATES if state in states), otherwise)
+    return Whereabouts(
+        id=id_,
+        topic=where.topic,
+        partition=where.partition,
+        offset=offset,
+        timestamp=timestamp,
+        state=state,
+        groups=found,
+    )
 
 
 def _with(look: Look, group: str, where: TopicPartition, offset: int, since_ms: int) -> GroupState:
@@ -237,7 +227,9 @@ def _copied(
     """What a group's copies tell of a record that was sent at ``since_ms``; None: it needs none any more."""
 
     def last(found: Iterable[Copy]) -> Copy | None:
-        return _last(copy for copy in found if copy.is_of(topic_id) and (copy.partition, copy.first) == first)
+        return _last(
+            copy for copy in found if same_topic(copy.topic_id, topic_id) and (copy.partition, copy.first) == first
+        )
 
     first = (where.partition, offset)
     letter = last(copies.dead(look, group, where.topic, since_ms))

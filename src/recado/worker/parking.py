@@ -19,7 +19,7 @@ from recado.errors import RecadoError
 from recado.kafka.abstract import Message, Topics
 from recado.kafka.quiet import Seldom
 from recado.outcomes.group_topics import retry_topic
-from recado.outcomes.history import History, parked
+from recado.outcomes.history import History, parked, same_topic
 from recado.record import TopicPartition
 from recado.worker.epoch import Epoch
 from recado.worker.exits import Exits
@@ -70,7 +70,7 @@ class _Home:
 
     def place(self, history: History) -> int:
         """Where a record comes in the order of all; one that stood in this very partition is at its offset."""
-        if history.partition == self.epoch.partition and history.is_of(self.epoch.topic_id):
+        if history.partition == self.epoch.partition and same_topic(history.topic_id, self.epoch.topic_id):
             return history.offset
         met = self.foreign.setdefault((history.topic_id, history.partition), len(self.foreign))
         return history.offset - (MOST_FOREIGN - met) * MOST_OFFSETS
