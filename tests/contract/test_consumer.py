@@ -293,15 +293,21 @@ def test_paused_partitions_rest_and_go_on_where_they_were(cluster, read):
 
 
 def test_a_partition_that_was_paused_and_comes_back_is_not_paused(cluster, read):
-    topic, name = cluster.topic(1), group()
-    where = TopicPartition(topic, 0)
-    cluster.send(topic, b"a")
+    topic, name = cluster.topic(2), group()
+    both = {TopicPartition(topic, 0), TopicPartition(topic, 1)}
     first = read(name, topic)
-    until(lambda: first.got, first)
-    first.consumer.pause([where])
-    first.consumer.close()
-    again = read(name, topic)
-    until(lambda: len(again.got) == 1, again)
+    until(lambda: first.held == both, first)
+    first.consumer.pause(sorted(both))
+    second = read(name, topic)
+    until(lambda: len(second.held) == 1 and len(first.held) == 1, first, second)
+    (moved,) = second.held
+    second.consumer.close()
+    until(lambda: first.held == both, first)
+    cluster.send(topic, b"a", partition=moved.partition)
+    cluster.send(topic, b"b", partition=1 - moved.partition)
+    until(lambda: first.values() == [b"a"], first)
+    first.consumer.resume([TopicPartition(topic, 1 - moved.partition)])  # the other one had never left
+    until(lambda: first.values() == [b"a", b"b"], first)
 
 
 def test_patterns_find_topics_that_come_later(cluster, read):

@@ -48,6 +48,7 @@ def kill_twice(scene, handler: str, topic: str, what: str, count: int) -> None: 
     for _ in range(2):
         before = len(scene.journal(what))
         with scene.worker(handler, topic) as program, scene.worker(handler, topic) as other:
+            eventually(scene.answers, why=lambda: other.log)  # before that, SIGTERM ends a process that only imports
             eventually(lambda before=before: len(scene.journal(what)) > before + count, why=lambda: program.log)
             program.process.kill()
             program.process.wait(10)

@@ -41,6 +41,9 @@ def note(what, record):
 worker = Worker()
 """
 
+#: What ``reasons`` says of a worker that does not listen (yet).
+NO_ANSWER = [{"code": "no answer"}]
+
 
 class Scene:
     """One topic, one group, one folder, and programs that work on them."""
@@ -97,6 +100,10 @@ class Scene:
         why = lambda: f"not {expected} but {self.committed(topic, len(expected))}"  # noqa: E731
         eventually(look, within_s=within_s, why=why)
 
+    def answers(self) -> bool:
+        """Whether the worker begun last answers on its port: it has begun, signals reach it."""
+        return self.reasons() != NO_ANSWER
+
     def reasons(self) -> list[dict]:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/ready", timeout=5) as answer:
@@ -104,7 +111,7 @@ class Scene:
         except urllib.error.HTTPError as error:
             return json.load(error)["reasons"]
         except OSError:
-            return [{"code": "no answer"}]
+            return NO_ANSWER
 
 
 @pytest.fixture

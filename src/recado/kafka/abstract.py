@@ -164,7 +164,10 @@ class Consumer(Protocol):
         """
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        """Fetch no more from these until ``resume``; drops what was prefetched (it is fetched again)."""
+        """Fetch no more from these until ``resume``; drops what was prefetched (it is fetched again).
+
+        One that was taken away meanwhile and comes back is not paused.
+        """
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch from these again, at the record after the last one that ``consume`` returned."""
@@ -215,7 +218,7 @@ class Reader(Protocol):
         """
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        """Fetch no more from these until ``resume``."""
+        """Fetch no more from these until ``resume``, or until they are dropped and added again."""
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch from these again, at the record after the last one that ``read`` returned."""

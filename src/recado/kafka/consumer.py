@@ -363,6 +363,7 @@ class KafkaConsumer:
         self._let_go(found)
 
     def _let_go(self, found: Sequence[Position]) -> None:
+        self._client.resume(list(found))  # librdkafka keeps a paused one paused, even when it comes back
         self._moved.update(_partitions(found))
         self._held.difference_update(_partitions(found))
         self._to_rewind &= self._held

@@ -47,7 +47,9 @@ class KafkaReader:
 
     def drop(self, partitions: Sequence[TopicPartition]) -> None:
         """Read these no more."""
-        self._client.incremental_unassign([Position(*where) for where in partitions])
+        positions = [Position(*where) for where in partitions]
+        self._client.resume(positions)  # librdkafka keeps a paused one paused, even when it comes back
+        self._client.incremental_unassign(positions)
 
     def read(self, max_records: int, timeout_s: float) -> tuple[list[Message], dict[TopicPartition, int]]:
         """Return what is there, and the ends that were reached."""

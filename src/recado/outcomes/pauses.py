@@ -35,7 +35,5 @@ class Pauses:
         self._paused.update(more)
 
     def forget(self, where: TopicPartition) -> None:
-        """A partition is no longer ours; librdkafka keeps it paused even when it comes back, so it is resumed."""
-        if where in self._paused:
-            self._paused.discard(where)
-            self._consumer.resume([where])
+        """A partition is no longer ours: it is not paused when it comes back (``Consumer.pause``)."""
+        self._paused.discard(where)
