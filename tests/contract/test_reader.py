@@ -16,13 +16,13 @@ __all__ = ["cluster"]
 
 
 @pytest.fixture
-def reader(cluster: Cluster) -> Iterator[Reader]:  # noqa: F811
+def reader(cluster: Cluster) -> Iterator[Reader]:
     made = cluster.kafka.reader() if isinstance(cluster, Twin) else KafkaReader(cluster.settings, "a-group")
     yield made
     made.close()
 
 
-def test_what_is_dropped_while_it_is_paused_is_not_paused_when_it_is_added_again(cluster, reader):  # noqa: F811
+def test_what_is_dropped_while_it_is_paused_is_not_paused_when_it_is_added_again(cluster, reader):
     topic = cluster.topic(2)
     one, other = TopicPartition(topic, 0), TopicPartition(topic, 1)
     cluster.send(topic, b"a")
