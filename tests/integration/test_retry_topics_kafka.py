@@ -175,7 +175,8 @@ def out_of_order(lines: list[str]) -> list[str]:
     return found
 
 
-def test_a_failed_keys_order_is_kept_though_workers_are_killed_and_join_and_leave(scene, topic):  # noqa: F811
+@pytest.mark.parametrize("budget", [20_000, 100])  # the smaller one is less than what is parked
+def test_a_failed_keys_order_is_kept_though_workers_are_killed_and_join_and_leave(scene, topic, budget):  # noqa: F811
     name, partitions, count = topic(partitions=3), 3, 2400
     retry = f"retry.{scene.group}.{name}"
     producer = Producer({"bootstrap.servers": scene.bootstrap, "linger.ms": 5})
@@ -183,7 +184,7 @@ def test_a_failed_keys_order_is_kept_though_workers_are_killed_and_join_and_leav
         producer.produce(name, b"%d" % number, b"%d" % (number % 40))
         producer.poll(0)
     assert producer.flush(30) == 0
-    handler = "from recado import Backoff\n" + ORDERED
+    handler = f"import recado.worker.flow\nrecado.worker.flow.MAX_RECORDS = {budget}\n" + ORDERED
     kill_twice(scene, handler, name, "ended", 300)
     with scene.worker(handler, name) as program:
         eventually(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import msgspec
 import pytest
 
 from recado import Backoff, Record, Worker
@@ -14,12 +15,15 @@ from recado.kafka.memory import MemoryKafka
 from recado.outcomes.history import Failure, History, header_of, history_of
 from recado.record import Outgoing, TopicPartition
 from tests.programs import eventually
-from tests.twin import GROUP, committed, member, wait_committed
+from tests.twin import GROUP, SETTINGS, committed, member, wait_committed
 
 RETRY, DEAD = f"retry.{GROUP}.orders", f"dlq.{GROUP}.orders"
 
 #: The shortest delay for which a record goes to the retry topic.
 KEEP = Backoff(first_s=2.0, factor=1, jitter=0, attempts=3, keep_order=True)
+
+
+AUDIBLE = msgspec.structs.replace(SETTINGS, log_level="warning")
 
 
 @pytest.fixture
@@ -364,3 +368,40 @@ def test_a_copy_that_an_earlier_owner_parked_late_counts_only_where_its_record_i
         parked(kafka, "k", 0, "first again")  # this may be all that there is of it
         wait_committed(kafka, 2, topic=RETRY)
     assert [text for text, _ in seen.calls] == ["other", "next", "third", "last", "first again"]
+
+
+def parked_late(kafka: MemoryKafka, keys: int) -> int:
+    """As an earlier owner's producer may leave it: the first of keys come last, and some were told of twice."""
+    for offset in range(2, 60):
+        parked(kafka, f"k{offset % keys}", offset, f"{offset}")
+    for offset in range(5, 60, 5):
+        parked(kafka, f"k{offset % keys}", offset, f"{offset}", attempts=1)
+    for offset in (1, 0, 1):
+        parked(kafka, f"k{offset}", offset, f"{offset}")
+    return len(kafka.logs[TopicPartition(RETRY, 0)])
+
+
+def test_where_there_is_no_room_to_read_on_what_was_parked_late_still_keeps_its_place(kafka, monkeypatch, capsys):
+    monkeypatch.setattr("recado.worker.flow.MAX_RECORDS", 40)
+    worker = Worker()
+    seen = Seen(worker)
+    count = parked_late(kafka, 10)
+    with member(worker, kafka, AUDIBLE):
+        wait_committed(kafka, count, topic=RETRY)
+    assert "no room" not in capsys.readouterr().err
+    for key in range(10):
+        found = [int(text) for text, _ in seen.calls if int(text) % 10 == key]
+        assert found == list(range(key, 60, 10))
+
+
+def test_where_all_that_there_is_room_for_waits_for_what_there_is_not_one_goes_before_and_the_log_says_so(
+    kafka, monkeypatch, capsys
+):
+    monkeypatch.setattr("recado.worker.flow.MAX_RECORDS", 40)
+    worker = Worker()
+    seen = Seen(worker)
+    count = parked_late(kafka, 2)
+    with member(worker, kafka, AUDIBLE):
+        wait_committed(kafka, count, topic=RETRY)
+    assert "no room for what is parked" in capsys.readouterr().err
+    assert sorted(int(text) for text, _ in seen.calls) == list(range(60))

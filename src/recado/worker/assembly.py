@@ -14,6 +14,7 @@ from recado.kafka.lending import ShareConsumer
 from recado.outcomes.delay_service import DelayService
 from recado.record import TopicPartition
 from recado.settings import Settings
+from recado.worker.ahead import Ahead
 from recado.worker.audit import Audit
 from recado.worker.commits import Commits
 from recado.worker.crew import Crew
@@ -213,7 +214,10 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
     outbound = Outbound(tray=parts.crew.tray, connect=lambda: outlet().producer, transactions=transactions, clock=clock)
     exits = parts.exits(outbound, outlet, lambda: delaying)
     flow = Flow(consumer=consumer, holdings=holdings, clock=clock)
-    parking = Parking(holdings=holdings, exits=exits, flow=flow, topics=lambda: outlet().topics, clock=clock)
+    ahead = Ahead(reader=reader, clock=clock)
+    parking = Parking(
+        holdings=holdings, exits=exits, flow=flow, ahead=ahead, topics=lambda: outlet().topics, clock=clock
+    )
     settlement = parts.settlement(holdings, delays, outbound, exits, parking)
     commits = Commits(consumer=consumer, holdings=holdings, transactions=transactions, clock=clock)
     pulse, oldest = Pulse(), Oldest(holdings)
@@ -279,13 +283,14 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         audit,
         progress,
         delaying,
-        partial(_disconnect, outlet(), sweep),
+        partial(_disconnect, outlet(), [sweep, ahead]),
     )
 
 
-def _disconnect(outlet: Outlet, sweep: Sweep) -> None:
+def _disconnect(outlet: Outlet, readers: Sequence[Sweep | Ahead]) -> None:
     """What is not confirmed by now is not committed either, so it comes again."""
-    sweep.close()
+    for reader in readers:
+        reader.close()
     outlet.topics.close()
     outlet.producer.close(0.0)
 

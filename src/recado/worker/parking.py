@@ -19,12 +19,14 @@ from recado.errors import RecadoError
 from recado.kafka.abstract import Message, Topics
 from recado.kafka.quiet import Seldom
 from recado.outcomes.group_topics import retry_topic
-from recado.outcomes.history import History, parked, same_topic
+from recado.outcomes.history import History, parked
 from recado.record import TopicPartition
+from recado.worker.ahead import Ahead
 from recado.worker.epoch import Epoch
 from recado.worker.exits import Exits
 from recado.worker.flow import Flow
 from recado.worker.holdings import Holdings
+from recado.worker.parked_home import Home
 from recado.worker.parked_line import Line, Place
 from recado.worker.returned import Returned
 
@@ -35,45 +37,14 @@ log = structlog.get_logger(__name__)
 #: Rest before the next try where the retry topic cannot be made, in seconds.
 AGAIN_S = 1.0
 
-#: What no partition has as many of, and no partition meets as many others.
-MOST_OFFSETS, MOST_FOREIGN = 1 << 63, 1 << 20
+#: Rest between two looks at what is not read yet, in seconds: so much comes meanwhile.
+LOOK_AGAIN_S = 0.01
+
+#: How long nothing may move, in seconds, before a record goes out of turn: reading on begins when there is room.
+STUCK_S = 2.0
 
 #: Records, and the stay that they belong to.
 Some = tuple[Epoch, list[Message]]
-
-
-class _Home:
-    """One partition of a topic, and what is parked of it by key.
-
-    A record is known here by its place in the order of all: its offset, or something lower where it is of an earlier
-    topic of the name, or of another partition (their number has changed), whose order nobody knows.
-    """
-
-    __slots__ = ("back", "changes", "comes_back", "copies", "epoch", "foreign", "held", "is_known", "lines")
-
-    def __init__(self, epoch: Epoch) -> None:
-        self.epoch = epoch
-        #: Whether all that is parked of it was read.
-        self.is_known = False
-        #: Came before that.
-        self.held: list[Message] = []
-        self.lines: dict[bytes | None, Line] = {}
-        #: How many further copies of a record are on their way.
-        self.copies: dict[int, int] = {}
-        #: The stays of its retry partitions.
-        self.back: set[Epoch] = set()
-        self.changes = -1
-        #: Whether what leaves it comes back to it; to another one where its topic has more partitions than before.
-        self.comes_back = True
-        #: Earlier topics of the name, and other partitions, in the order in which they were met.
-        self.foreign: dict[tuple[str, int], int] = {}
-
-    def place(self, history: History) -> int:
-        """Where a record comes in the order of all; one that stood in this very partition is at its offset."""
-        if history.partition == self.epoch.partition and same_topic(history.topic_id, self.epoch.topic_id):
-            return history.offset
-        met = self.foreign.setdefault((history.topic_id, history.partition), len(self.foreign))
-        return history.offset - (MOST_FOREIGN - met) * MOST_OFFSETS
 
 
 class Parking:
@@ -88,6 +59,7 @@ class Parking:
         holdings: Holdings,
         exits: Exits,
         flow: Flow,
+        ahead: Ahead,
         topics: Callable[[], Topics],
         clock: Callable[[], float],
         clock_ms: Callable[[], int] = wall_clock_ms,
@@ -95,11 +67,12 @@ class Parking:
         self._holdings = holdings
         self._exits = exits
         self._flow = flow
+        self._ahead = ahead
         self._topics = topics
         self._clock = clock
         self._clock_ms = clock_ms
         self._ask_at = 0.0
-        self._homes: dict[TopicPartition, _Home] = {}
+        self._homes: dict[TopicPartition, Home] = {}
         self._seldom = Seldom()
 
     def is_waiting(self, epoch: Epoch) -> bool:
@@ -151,7 +124,7 @@ class Parking:
     def due(self) -> tuple[list[Some], float]:
         """What may be handed out by now, and how many seconds until more may be (infinity: nothing waits for time)."""
         found: list[Some] = []
-        wait_s = math.inf
+        wait_s = LOOK_AGAIN_S if self._foresee() else math.inf
         for where in list(self._homes):
             epoch = self._holdings.get(where)
             if epoch is None:
@@ -162,26 +135,65 @@ class Parking:
             if not home.is_known and (known := self._is_known(home)):
                 home.is_known, messages, home.held = known, home.held, []
                 epoch.waits = False
+                home.unread.clear()
                 if not epoch.closed and (messages := self._divert(home, messages)):
                     found.append((epoch, messages))
-            if home.is_known or any(self._flow.is_resting(back) for back in home.back):  # it cannot read on
+            if home.is_known or self._is_foreseen(home):
+                before, left_s = len(found), math.inf
                 for line in home.lines.values():
-                    wait_s = min(wait_s, self._release(line, found))
+                    left_s = min(left_s, self._release(line, found))
+                if home.is_known or left_s < math.inf or len(found) > before:
+                    home.stuck_at = math.inf
+                else:
+                    self._make_room(home, found)
+                wait_s = min(wait_s, left_s)
         return found, wait_s
 
-    def _home_of(self, epoch: Epoch) -> _Home:
+    def _is_foreseen(self, home: Home) -> bool:
+        """Whether it cannot read on, and knows by their places what it has not read."""
+        back = self._back_of(home)
+        return any(self._flow.is_resting(epoch) for epoch in back) and self._ahead.look(back)
+
+    def _foresee(self) -> bool:
+        """Take in some of what is parked and not read yet; whether there is more."""
+        for epoch, message in self._ahead.some():
+            home, key = self._homes.get(epoch.home), message.key()
+            if home is not None and not home.is_known and key is not None:
+                home.foresee(key, home.place(message.history))
+        return self._ahead.is_looking
+
+    def _make_room(self, home: Home, found: list[Some]) -> None:
+        """Let one go before an earlier one of its key, where all that there is room for waits for what there is not."""
+        line = next((line for line in home.lines.values() if line.waiting), None)
+        if line is None or any(line.out for line in home.lines.values()):
+            home.stuck_at = math.inf
+            return
+        home.stuck_at = min(home.stuck_at, self._clock())
+        if self._clock() - home.stuck_at > STUCK_S:
+            home.stuck_at = math.inf
+            where = {"topic": home.epoch.topic, "partition": home.epoch.partition}
+            log.warning("no room for what is parked: one goes before an earlier one of its key", **where)
+            line.sent.clear()
+            self._release(line, found)
+
+    def _back_of(self, home: Home) -> list[Epoch]:
+        where = home.epoch.where
+        return [epoch for epoch in self._holdings.epochs.values() if epoch.home == where != epoch.where]
+
+    def _home_of(self, epoch: Epoch) -> Home:
         home = self._homes.get(epoch.where)
         if home is None or home.epoch.topic_id != epoch.topic_id:  # of another topic: what waits is read again
-            home = self._homes[epoch.where] = _Home(epoch)
+            home = self._homes[epoch.where] = Home(epoch)
         elif home.epoch is not epoch:  # it began again; what is parked stays so
             home.epoch, home.is_known, home.held = epoch, False, []
+            home.unread.clear()
             for key, line in list(home.lines.items()):
                 line.sent.clear()  # nobody tells any more whether they got there
                 if not line.places:
                     del home.lines[key]
         return home
 
-    def _is_known(self, home: _Home) -> bool:
+    def _is_known(self, home: Home) -> bool:
         topic, source = retry_topic(home.epoch.group, home.epoch.topic), home.epoch.where
         if self._clock() < self._ask_at:
             return False
@@ -199,7 +211,7 @@ class Parking:
         home.comes_back = bool(back)
         return all(epoch is not None and epoch.tracker.end_was_reached for epoch in back)
 
-    def _divert(self, home: _Home, messages: Sequence[Message]) -> list[Message]:
+    def _divert(self, home: Home, messages: Sequence[Message]) -> list[Message]:
         """Let those through whose key is not parked; the others go where it is."""
         through: list[Message] = []
         epoch = home.epoch
@@ -230,17 +242,18 @@ class Parking:
             if not isinstance(message, Returned) or self._may_pass(home, epoch, message, message.history)
         ]
 
-    def _may_pass(self, home: _Home, epoch: Epoch, message: Returned, history: History) -> bool:
+    def _may_pass(self, home: Home, epoch: Epoch, message: Returned, history: History) -> bool:
         """Take a parked record in; whether its key's lane may have it at once."""
         key, first = message.key(), home.place(history)
         if not history.parked or key is None:
             return True
-        line = home.lines.get(key)
+        line = home.line(key)
         place = line.places.get(first) if line is not None else None
-        copies = home.copies.pop(first, 0)
+        is_first = line is not None and line.is_sent(first)
+        copies = 0 if is_first else home.copies.pop(first, 0)
         if copies > 1:
             home.copies[first] = copies - 1
-        if place is None and (copies or self._is_late(home, line, history)):
+        if place is None and not is_first and (copies or self._is_late(home, history)):
             epoch.tracker.done([message.offset()])
             epoch.held_bytes -= len(message)
             return False
@@ -260,7 +273,7 @@ class Parking:
         insort(line.waiting, first)
         return False
 
-    def _is_late(self, home: _Home, line: Line | None, history: History) -> bool:
+    def _is_late(self, home: Home, history: History) -> bool:
         """Whether a record was parked by who did not know that it had lost the partition.
 
         All that was parked before is known. What was parked since, and not from here, does not count where this stay
@@ -268,7 +281,7 @@ class Parking:
         it may be its only copy, of which a new leader tells late.
         """
         first, epoch = home.place(history), home.epoch
-        if not home.is_known or history.first_failure_ms or (line is not None and line.is_sent(first)):
+        if not home.is_known or history.first_failure_ms:
             return False
         return first >= 0 and epoch.reads(first)
 
@@ -287,7 +300,7 @@ class Parking:
             found.append((place.epoch, [place.message]))
         return math.inf
 
-    def _forget_done(self, home: _Home) -> None:
+    def _forget_done(self, home: Home) -> None:
         changes = sum(epoch.tracker.changes for epoch in home.back)
         if any(epoch.fenced for epoch in home.back):
             self._forget_fenced(home)
@@ -305,12 +318,15 @@ class Parking:
     def _is_done(self, place: Place) -> bool:
         return place.epoch.tracker.is_done(place.message.offset())
 
-    def _forget_fenced(self, home: _Home) -> None:
+    def _forget_fenced(self, home: Home) -> None:
         """A retry partition began again: what was read of it before is void."""
         for line in home.lines.values():
             for first in [first for first, place in line.places.items() if place.epoch.fenced]:
                 del line.places[first]
             line.waiting = [first for first in line.waiting if first in line.places]
             line.out = deque(first for first in line.out if first in line.places)
+            line.sent.clear()  # it is read again, or was never there
+        home.copies.clear()
+        home.unread.clear()
         home.back = {epoch for epoch in home.back if not epoch.fenced}
         home.is_known = False
