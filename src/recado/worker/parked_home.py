@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections import deque
 
 from recado.kafka.abstract import Message
 from recado.outcomes.history import History, same_topic
@@ -81,3 +82,41 @@ class Home:
             self.copies[first] = self.copies.get(first, 0) + 1
         else:
             insort(unread, first)
+
+    def begin_again(self, epoch: Epoch) -> None:
+        """Its partition began again."""
+        self.epoch, self.is_known, self.held = epoch, False, []
+        self.unread.clear()
+        for key, line in list(self.lines.items()):
+            line.sent.clear()  # nobody tells any more whether they got there
+            if not line.places:
+                del self.lines[key]
+
+    def forget_done(self) -> None:
+        """Let go of what is done by now; further copies of it are done with it."""
+        changes = sum(epoch.tracker.changes for epoch in self.back)
+        if any(epoch.fenced for epoch in self.back):
+            self._forget_fenced()
+        elif changes == self.changes:
+            return
+        self.changes = changes
+        for key, line in list(self.lines.items()):
+            while line.out and line.places[line.out[0]].is_done:
+                place = line.places.pop(line.out.popleft())
+                if place.copies:
+                    place.epoch.tracker.done(place.copies)
+            if not line.places and not line.sent:
+                del self.lines[key]
+
+    def _forget_fenced(self) -> None:
+        """A retry partition began again: what was read of it before is void."""
+        for line in self.lines.values():
+            for first in [first for first, place in line.places.items() if place.epoch.fenced]:
+                del line.places[first]
+            line.waiting = [first for first in line.waiting if first in line.places]
+            line.out = deque(first for first in line.out if first in line.places)
+            line.sent.clear()  # it is read again, or was never there
+        self.copies.clear()
+        self.unread.clear()
+        self.back = {epoch for epoch in self.back if not epoch.fenced}
+        self.is_known = False

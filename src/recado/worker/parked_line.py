@@ -22,6 +22,11 @@ class Place:
         #: The offsets of further copies: they bring its history up to date, and are done when it is.
         self.copies: list[int] = []
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it was handled, or left in another way."""
+        return self.epoch.tracker.is_done(self.message.offset())
+
 
 class Line:
     """What is parked of one key. A record is known by its place in the order of all: where it stood first."""

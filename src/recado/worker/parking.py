@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -119,7 +118,7 @@ class Parking:
     def forget_done(self) -> None:
         """Let go of what is done by now; further copies of it are done with it."""
         for home in self._homes.values():
-            self._forget_done(home)
+            home.forget_done()
 
     def due(self) -> tuple[list[Some], float]:
         """What may be handed out by now, and how many seconds until more may be (infinity: nothing waits for time)."""
@@ -131,7 +130,7 @@ class Parking:
                 del self._homes[where]
                 continue
             home = self._home_of(epoch)
-            self._forget_done(home)
+            home.forget_done()
             if not home.is_known and (known := self._is_known(home)):
                 home.is_known, messages, home.held = known, home.held, []
                 epoch.waits = False
@@ -185,12 +184,7 @@ class Parking:
         if home is None or home.epoch.topic_id != epoch.topic_id:  # of another topic: what waits is read again
             home = self._homes[epoch.where] = Home(epoch)
         elif home.epoch is not epoch:  # it began again; what is parked stays so
-            home.epoch, home.is_known, home.held = epoch, False, []
-            home.unread.clear()
-            for key, line in list(home.lines.items()):
-                line.sent.clear()  # nobody tells any more whether they got there
-                if not line.places:
-                    del home.lines[key]
+            home.begin_again(epoch)
         return home
 
     def _is_known(self, home: Home) -> bool:
@@ -299,34 +293,3 @@ class Parking:
             line.out.append(first)
             found.append((place.epoch, [place.message]))
         return math.inf
-
-    def _forget_done(self, home: Home) -> None:
-        changes = sum(epoch.tracker.changes for epoch in home.back)
-        if any(epoch.fenced for epoch in home.back):
-            self._forget_fenced(home)
-        elif changes == home.changes:
-            return
-        home.changes = changes
-        for key, line in list(home.lines.items()):
-            while line.out and self._is_done(line.places[line.out[0]]):
-                place = line.places.pop(line.out.popleft())
-                if place.copies:
-                    place.epoch.tracker.done(place.copies)
-            if not line.places and not line.sent:
-                del home.lines[key]
-
-    def _is_done(self, place: Place) -> bool:
-        return place.epoch.tracker.is_done(place.message.offset())
-
-    def _forget_fenced(self, home: Home) -> None:
-        """A retry partition began again: what was read of it before is void."""
-        for line in home.lines.values():
-            for first in [first for first, place in line.places.items() if place.epoch.fenced]:
-                del line.places[first]
-            line.waiting = [first for first in line.waiting if first in line.places]
-            line.out = deque(first for first in line.out if first in line.places)
-            line.sent.clear()  # it is read again, or was never there
-        home.copies.clear()
-        home.unread.clear()
-        home.back = {epoch for epoch in home.back if not epoch.fenced}
-        home.is_known = False
