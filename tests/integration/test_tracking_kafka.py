@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -14,6 +15,7 @@ from recado.kafka.admin import Admin
 from recado.outcomes.delay import delay
 from recado.record import HEADER_ID, Outgoing
 from recado.settings import Settings
+from recado.tracking.look import Look
 from tests.command import Ran, recado
 from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
 from tests.programs import eventually
@@ -251,6 +253,31 @@ def test_transaction_markers_count_only_where_nobody_reads(scene, topic, tmp_pat
     assert ask.verify(group, "--read")[1]["total"] == {
         "accepted": 3, "done": 3, "retrying": 0, "dead": 0, "discarded": 0, "not_handled": 0, "again": 0,
     }  # fmt: skip
+
+
+def test_what_stands_behind_an_open_transaction_is_not_called_unknown(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("recado.gateway.messages.OPEN_S", 1.0)
+    monkeypatch.setattr("recado.cli.where.Look", partial(Look, patience_s=1.0))
+    name = topic(partitions=2)
+    ask = Asking(scene.bootstrap, name)
+    before = send(scene.bootstrap, name, "x")
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": name})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(name, b"open", partition=0)
+    assert producer.flush(30) == 0
+    behind, beside = send(scene.bootstrap, name, "x"), send(scene.bootstrap, name, "x", partition=1)
+    http = create_app(Settings(bootstrap_servers=scene.bootstrap, data_dir=tmp_path)).test_client()
+    assert [ask.where(id_)["state"] for id_ in (before, beside)] == ["delivered", "delivered"]
+    for message in (behind, f"{name}/0/2"):
+        ran = ask.plainly("where", message, "--topic", name)
+        assert (ran.code, f"a transaction has been open in {name}" in ran.err) == (4, True), ran
+        found = http.get(f"/messages/{name}/{message.removeprefix(name + '/')}")
+        assert (found.status_code, "open" in found.json["detail"]) == (503, True)
+    producer.abort_transaction(30)
+    assert (ask.where(behind)["state"], ask.where(behind)["offset"]) == ("delivered", 2)
+    assert ask.where(f"{name}/0/2")["id"] == behind
 
 
 def test_the_gateway_tells_where_a_message_is(scene, topic, tmp_path, monkeypatch):  # noqa: F811

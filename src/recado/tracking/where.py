@@ -110,6 +110,8 @@ def at_offset(
         return _left_over(look, Source("", where, offset, ""), place, groups, progress)
     begin, end = look.admin.begins([where]).get(where, 0), look.admin.ends([where]).get(where, 0)
     if begin <= offset < end:
+        if offset >= look.admin.stable_ends([where]).get(where, end):
+            look.ends([where])  # behind an open transaction nothing can be read
         for message in look.read({where: Range(offset, offset + 1)}, progress):
             source = copies.source_of(message) if is_group_topic(where.topic) else None
             if source is None:
