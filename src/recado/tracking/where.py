@@ -60,6 +60,8 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     #: When it is to land in its topic, while it waits for that.
     deliver_at: int | None = None
+    #: Why Kafka has refused it after it was accepted: it lies in the spool until somebody forwards or discards it.
+    refused: str | None = None
     groups: list[GroupState] = []
 
 
