@@ -280,6 +280,25 @@ def test_what_stands_behind_an_open_transaction_is_not_called_unknown(scene, top
     assert ask.where(f"{name}/0/2")["id"] == behind
 
 
+def test_who_reads_beyond_an_open_transaction_has_committed_no_log_that_was_cut(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    ask = Asking(scene.bootstrap, name)
+    scene.send(name, 2, partition=0)
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": name})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(name, b"open", partition=0)
+    assert producer.flush(30) == 0
+    commit(scene.bootstrap, scene.group, name, 3)  # as a consumer with read_uncommitted does
+    code, books = ask.verify(scene.group)
+    assert (code, books["entries"][0]["problems"], books["total"]["accepted"]) == (0, [], 2)
+    producer.abort_transaction(30)
+    assert ask.verify(scene.group)[1]["total"]["done"] == 3
+    commit(scene.bootstrap, scene.group, name, 9)
+    assert ask.verify(scene.group)[1]["entries"][0]["problems"][0]["kind"] == "beyond the end"
+
+
 def test_the_gateway_tells_where_a_message_is(scene, topic, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     name = topic(partitions=1)
