@@ -6,6 +6,7 @@ import json
 import time
 from functools import partial
 
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from uuid_utils import uuid7
@@ -330,6 +331,20 @@ def test_the_gateway_tells_where_a_message_is(scene, topic, tmp_path, monkeypatc
         assert (answer.status_code, answer.json["code"]) == (status, code), path
     for place in (f"{10**30}/0", f"0/{10**30}", "7/0"):
         assert http.get(f"/messages/{name}/{place}").json["state"] == "unknown"
+
+
+@pytest.mark.parametrize("own", ["order-4711", "orders/eu/1", "/a//b/", "a?b#c%2Fd"])
+def test_the_location_of_a_202_leads_to_the_record_whatever_its_id(own, scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    http = create_app(Settings(bootstrap_servers=scene.bootstrap, data_dir=tmp_path)).test_client()
+    body = {"message": "x", "topic": name, "id": own}
+    sent = http.post("/send", json=body, headers={"Prefer": "respond-async"})
+    assert sent.status_code == 202
+    found = eventually(lambda: http.get(sent.headers["Location"]))
+    assert (found.status_code, found.json["id"]) == (200, own)
+    other = http.get(f"/messages/{name}/nobody-knows-it")
+    assert (other.status_code, "of the last day" in other.json["detail"]) == (422, True)
 
 
 def test_records_that_were_deleted_before_the_worker_read_them_are_told(scene, topic):  # noqa: F811

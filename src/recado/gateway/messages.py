@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from recado.clock import wall_clock_ms
 from recado.errors import UnknownTopic
 from recado.gateway.answer import Answer
 from recado.gateway.moment import moment_in
@@ -27,6 +28,9 @@ SEARCH_S = 10.0
 
 #: How much of that an open transaction may take, in seconds: what is asked then is told why there is no answer.
 OPEN_S = 8.0
+
+#: How far back an id of the sender's own is looked for where nothing tells when it was sent, in milliseconds.
+DAY_MS = 86_400_000
 
 #: Query parameters.
 PARAMETERS = frozenset({"since", "group"})
@@ -52,16 +56,23 @@ class Messages:
         if not is_topic_name(topic):
             raise invalid("topic", f"{topic[:60]!r} is no topic name.")
         since_ms = moment_in("since", given["since"]) if "since" in given else None
-        if since_ms is None and time_of(id_) is None:
-            detail = f"{id_[:60]!r} is no UUIDv7, so nothing tells when it was sent: add ?since=, or ask by its place."
-            raise invalid("since", detail)
+        guessed = since_ms is None and time_of(id_) is None
+        if guessed:
+            since_ms = wall_clock_ms() - DAY_MS
         groups = _groups(given)
 
         def ask(look: Look, progress: Progress) -> Whereabouts:
             return by_id(look, topic, id_, since_ms=since_ms, groups=groups, progress=progress)
 
         folder = Folder(self._settings.data_dir / "spool")
-        return _told(certain(self._asking(ask, topic), folder, topic, id_))
+        found = certain(self._asking(ask, topic), folder, topic, id_)
+        if guessed and found.state in ("unknown", "expired"):
+            detail = (
+                f"{id_[:60]!r} is no UUIDv7, so nothing tells when it was sent, and nobody knows it of the last day: "
+                "add ?since=, or ask by its place."
+            )
+            raise invalid("since", detail)
+        return _told(found)
 
     def at_offset(self, topic: str, partition: int, offset: int, query: str) -> Answer:
         """Where the message is that stood first at an offset. Raises Problem and other RecadoErrors."""
