@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+#: As type checkers know it. The module of that name is left to them: loading it takes longer than all the rest here,
+#: and Ctrl-C meanwhile would be a traceback.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from flask import Flask
 

@@ -1,6 +1,13 @@
-"""`python -m recado` is the command `recado`."""
+"""The command `recado`, also `python -m recado`: Ctrl-C ends it without a traceback also while it loads."""
 
-from recado.cli.main import main
+import sys
+
+try:
+    from recado.cli.main import main
+except KeyboardInterrupt:
+    sys.exit(130)
+
+__all__ = ["main"]
 
 if __name__ == "__main__":
     main()

@@ -116,6 +116,7 @@ def test_every_query_of_the_dashboard_and_of_the_alerts_is_answered_with_series(
         assert dead["labels"]["group"] == "flask-consumer-group"  # as the example says
         assert "Reject in " in dead["labels"]["fingerprint"]
         assert not firing(running, "RecadoWorkerNotReady")
+        assert not firing(running, "RecadoKafkaUnreachable")  # it would be waiting for its minute
         labels = {
             asked.metric: set(running.query(asked.metric)[0]["metric"])
             for query in queries.values()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from uuid_utils import uuid7
@@ -14,6 +16,7 @@ from recado.kafka.admin import Admin
 from recado.outcomes.delay import delay
 from recado.record import HEADER_ID, Outgoing
 from recado.settings import Settings
+from recado.tracking.look import Look
 from tests.command import Ran, recado
 from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
 from tests.programs import eventually
@@ -253,6 +256,50 @@ def test_transaction_markers_count_only_where_nobody_reads(scene, topic, tmp_pat
     }  # fmt: skip
 
 
+def test_what_stands_behind_an_open_transaction_is_not_called_unknown(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("recado.gateway.messages.OPEN_S", 1.0)
+    monkeypatch.setattr("recado.cli.where.Look", partial(Look, patience_s=1.0))
+    name = topic(partitions=2)
+    ask = Asking(scene.bootstrap, name)
+    before = send(scene.bootstrap, name, "x")
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": name})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(name, b"open", partition=0)
+    assert producer.flush(30) == 0
+    behind, beside = send(scene.bootstrap, name, "x"), send(scene.bootstrap, name, "x", partition=1)
+    http = create_app(Settings(bootstrap_servers=scene.bootstrap, data_dir=tmp_path)).test_client()
+    assert [ask.where(id_)["state"] for id_ in (before, beside)] == ["delivered", "delivered"]
+    for message in (behind, f"{name}/0/2"):
+        ran = ask.plainly("where", message, "--topic", name)
+        assert (ran.code, f"a transaction has been open in {name}" in ran.err) == (4, True), ran
+        found = http.get(f"/messages/{name}/{message.removeprefix(name + '/')}")
+        assert (found.status_code, "open" in found.json["detail"]) == (503, True)
+    producer.abort_transaction(30)
+    assert (ask.where(behind)["state"], ask.where(behind)["offset"]) == ("delivered", 2)
+    assert ask.where(f"{name}/0/2")["id"] == behind
+
+
+def test_who_reads_beyond_an_open_transaction_has_committed_no_log_that_was_cut(scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    ask = Asking(scene.bootstrap, name)
+    scene.send(name, 2, partition=0)
+    producer = Producer({"bootstrap.servers": scene.bootstrap, "transactional.id": name})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(name, b"open", partition=0)
+    assert producer.flush(30) == 0
+    commit(scene.bootstrap, scene.group, name, 3)  # as a consumer with read_uncommitted does
+    code, books = ask.verify(scene.group)
+    assert (code, books["entries"][0]["problems"], books["total"]["accepted"]) == (0, [], 2)
+    producer.abort_transaction(30)
+    assert ask.verify(scene.group)[1]["total"]["done"] == 3
+    commit(scene.bootstrap, scene.group, name, 9)
+    assert ask.verify(scene.group)[1]["entries"][0]["problems"][0]["kind"] == "beyond the end"
+
+
 def test_the_gateway_tells_where_a_message_is(scene, topic, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     name = topic(partitions=1)
@@ -284,6 +331,20 @@ def test_the_gateway_tells_where_a_message_is(scene, topic, tmp_path, monkeypatc
         assert (answer.status_code, answer.json["code"]) == (status, code), path
     for place in (f"{10**30}/0", f"0/{10**30}", "7/0"):
         assert http.get(f"/messages/{name}/{place}").json["state"] == "unknown"
+
+
+@pytest.mark.parametrize("own", ["order-4711", "orders/eu/1", "/a//b/", "a?b#c%2Fd"])
+def test_the_location_of_a_202_leads_to_the_record_whatever_its_id(own, scene, topic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    name = topic(partitions=1)
+    http = create_app(Settings(bootstrap_servers=scene.bootstrap, data_dir=tmp_path)).test_client()
+    body = {"message": "x", "topic": name, "id": own}
+    sent = http.post("/send", json=body, headers={"Prefer": "respond-async"})
+    assert sent.status_code == 202
+    found = eventually(lambda: http.get(sent.headers["Location"]))
+    assert (found.status_code, found.json["id"]) == (200, own)
+    other = http.get(f"/messages/{name}/nobody-knows-it")
+    assert (other.status_code, "of the last day" in other.json["detail"]) == (422, True)
 
 
 def test_records_that_were_deleted_before_the_worker_read_them_are_told(scene, topic):  # noqa: F811

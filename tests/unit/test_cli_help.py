@@ -1,5 +1,8 @@
 """Every command explains itself, and what is mistyped is named with what it may have been."""
 
+import subprocess
+import sys
+
 import pytest
 
 from recado.cli.main import COMMANDS
@@ -101,3 +104,29 @@ def test_a_property_that_librdkafka_does_not_know_is_named_with_its_variable_and
     assert ran.code == 2
     assert "RECADO_KAFKA_SECURTY_PROTOCOL" in ran.err + ran.out
     assert "Did you mean RECADO_KAFKA_SECURITY_PROTOCOL?" in ran.err + ran.out
+
+
+@pytest.mark.parametrize("while_loading", ["recado.cli", "click", "recado.cli.main", "difflib"])
+def test_ctrl_c_ends_a_command_without_a_traceback_while_it_still_loads(while_loading):
+    program = f"""
+import sys
+from importlib.metadata import entry_points
+
+class CtrlC:
+    def find_spec(self, name, *_):
+        if name == {while_loading!r}:
+            raise KeyboardInterrupt
+
+(command,) = entry_points(group="console_scripts", name="recado")
+sys.modules.pop({while_loading!r}, None)
+sys.meta_path.insert(0, CtrlC())
+command.load()()
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
+
+
+def test_importing_recado_loads_hardly_anything():
+    program = "import sys; had = set(sys.modules); import recado; print(*sorted(set(sys.modules) - had))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert {"typing", "enum", "re", "click", "flask"}.isdisjoint(ran.stdout.split()), ran.stdout

@@ -60,6 +60,9 @@ class Cluster:
     def ends(self, partitions) -> dict[TopicPartition, int]:
         return {where: len(self.logs[where]) for where in partitions}
 
+    def stable_ends(self, partitions) -> dict[TopicPartition, int]:
+        return self.ends(partitions)
+
     def wait_stable(self, partitions, patience_s) -> dict[TopicPartition, int]:
         return self.ends(partitions)
 

@@ -13,6 +13,7 @@ from recado.cli.look import settings_to_look
 from recado.cli.offsets import show_offsets
 from recado.cli.options import settings_options
 from recado.cli.table import show
+from recado.cli.unseen import count, say_unseen
 from recado.errors import RecadoError
 from recado.kafka.admin import Admin
 from recado.kafka.groups import Group, GroupLag, Groups
@@ -34,7 +35,8 @@ def groups(group: str | None, as_json: bool, offsets: bool, limit: int) -> int:
     """List consumer groups with their lag, or GROUP partition by partition.
 
     Lag is the records from the committed offset to the end of the partition. A partition that a member holds but
-    that was never committed counts as a whole, since a new group starts at the earliest record.
+    that was never committed counts as a whole, since a new group starts at the earliest record. Where a partition has
+    no leader now, the lag is null in JSON.
 
     \b
     Examples:
@@ -59,9 +61,12 @@ def _list(known: Groups, *, as_json: bool) -> int:
     if as_json:
         click.echo(msgspec.json.encode(found))
         return 0
-    rows = [(g["group"], g["state"], str(g["members"]), " ".join(g["topics"]) or "-", f"{g['lag']:,}") for g in found]
+    rows = [
+        (g["group"], g["state"], str(g["members"]), " ".join(g["topics"]) or "-", _lag(lags[g["group"]])) for g in found
+    ]
     empty = "No consumer group yet. Start a worker: recado worker module:worker"
     show(("group", "state", "members", "topics", "lag"), rows, empty=empty)
+    say_unseen(len({(lag.topic, lag.partition) for each in lags.values() for lag in each if lag.end is None}), "lag")
     return 0
 
 
@@ -80,6 +85,7 @@ def _show(known: Groups, name: str, *, as_json: bool) -> int:
     titles = ("topic", "partition", "committed", "end", "lag", "member")
     rows = [[_cell(row[title]) for title in titles] for row in found]
     show(titles, rows, empty="It holds no partition and never committed.")
+    say_unseen(_unseen(lags), "lag")
     return 0
 
 
@@ -97,8 +103,17 @@ def _summary(group: Group, lags: Sequence[GroupLag]) -> dict[str, Any]:
         "state": group.state,
         "members": len(group.members),
         "topics": sorted({lag.topic for lag in lags}),
-        "lag": sum(lag.lag or 0 for lag in lags),
+        "lag": None if _unseen(lags) else sum(lag.lag or 0 for lag in lags),
     }
+
+
+def _unseen(lags: Sequence[GroupLag]) -> int:
+    """How many partitions have no leader now; a part of the lag would be taken for all of it."""
+    return sum(lag.end is None for lag in lags)
+
+
+def _lag(lags: Sequence[GroupLag]) -> str:
+    return count(sum(lag.lag or 0 for lag in lags), unseen=_unseen(lags))
 
 
 def _row(lag: GroupLag, holders: dict[TopicPartition, Any]) -> dict[str, Any]:

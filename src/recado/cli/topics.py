@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from typing import Any
 
 import click
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.table import show
+from recado.cli.unseen import count, say_unseen
 from recado.kafka.admin import Admin, TopicSummary
 
 __all__ = ["topics"]
@@ -26,7 +28,7 @@ def topics(pattern: str | None, everything: bool, as_json: bool) -> int:
     """List topics with their partitions, replicas and records.
 
     PATTERN may hold * and ?; quote it, or the shell takes it for files. Records are counted by offsets, so what
-    compaction took away and transaction markers count, too.
+    compaction took away and transaction markers count, too. Where a partition has no leader now, JSON has null.
 
     \b
     Examples:
@@ -37,11 +39,19 @@ def topics(pattern: str | None, everything: bool, as_json: bool) -> int:
     every = Admin(settings_to_look()).topics()
     found = [topic for topic in every if _is_wanted(topic, pattern, everything=everything)]
     if as_json:
-        click.echo(msgspec.json.encode([topic._asdict() for topic in found]))
+        click.echo(msgspec.json.encode([_told(topic) for topic in found]))
         return 0
-    rows = [(t.name, str(t.partitions), str(t.replicas), f"{t.records:,}") for t in found]
+    rows = [(t.name, str(t.partitions), str(t.replicas), count(t.records, unseen=t.unseen)) for t in found]
     show(("topic", "partitions", "replicas", "records"), rows, empty=_nothing(every, pattern))
+    say_unseen(sum(topic.unseen for topic in found), "records")
     return 0
+
+
+def _told(topic: TopicSummary) -> dict[str, Any]:
+    """For a program: only some of the records would be taken for all."""
+    told = topic._asdict()
+    unseen = told.pop("unseen")
+    return {**told, "records": None} if unseen else told
 
 
 def _is_wanted(topic: TopicSummary, pattern: str | None, *, everything: bool) -> bool:

@@ -17,7 +17,7 @@ from recado.cli.status_line import StatusLine
 from recado.cli.tail import moment_ms
 from recado.errors import KafkaUnreachable, RecadoError
 from recado.gateway.spool.folder import Folder
-from recado.gateway.spool.inventory import holds
+from recado.gateway.whereabouts import certain
 from recado.kafka.admin import Admin
 from recado.kafka.groups import Groups
 from recado.record import place_of
@@ -74,7 +74,7 @@ def _say_if_unknown(known: Groups, name: str) -> None:
     try:
         known_group(known, name)
     except KafkaUnreachable:
-        raise
+        return  # the search will say so, or finds it in the spool
     except RecadoError as error:
         click.echo(f"recado: {error}", err=True)
 
@@ -95,12 +95,11 @@ def _asked(
     folder = Folder(settings.data_dir / "spool")
 
     def ask(progress: Progress) -> Whereabouts:
-        found = by_id(Look(settings, admin=admin), topic, message, since_ms=since_ms, groups=groups, progress=progress)
-        if found.state in ("unknown", "expired"):
-            for id_ in dict.fromkeys((message, found.id)):
-                if holds(folder, topic, id_):
-                    return Whereabouts(id=id_, topic=topic, state="accepted")
-        return found
+        def asked() -> Whereabouts:
+            look = Look(settings, admin=admin)
+            return by_id(look, topic, message, since_ms=since_ms, groups=groups, progress=progress)
+
+        return certain(asked, folder, topic, message)
 
     return ask
 
@@ -119,6 +118,8 @@ def _answers(asked: Callable[[Progress], Whereabouts], line: StatusLine, *, foll
 
 def _goes_on(found: Whereabouts) -> bool:
     """Whether anything follows by itself: one group may be at it still when another has ended."""
+    if found.refused is not None:
+        return False
     return found.state not in FINAL or any(group.state in ("retrying", "in progress") for group in found.groups)
 
 
@@ -131,6 +132,8 @@ def _lines(found: Whereabouts) -> Iterator[str]:
         "stands at": place,
         "sent": exact_moment(found.timestamp),
         "lands at": exact_moment(found.deliver_at),
+        "refused": found.refused or "",
+        "remedy": f"recado spool forward --refused, or: recado spool discard {found.id}" if found.refused else "",
     }
     for name, text in facts.items():
         if text:

@@ -46,8 +46,8 @@ class Intake:
         #: Records delivered since this gateway started.
         self.delivered = 0
         self._counting = threading.Lock()
-        metrics.GATEWAY_IN_FLIGHT.set_function(producer.outstanding)
-        metrics.KAFKA_REACHABLE.set_function(lambda: float(topics.reachable))
+        metrics.GATEWAY_IN_FLIGHT.tell(producer.outstanding)
+        metrics.KAFKA_REACHABLE.tell(lambda: float(topics.reachable))
 
     def must_ask(self, submission: Submission) -> bool:
         """Tell whether a record's topic or partition is not in the catalog, and a refresh may bring it.

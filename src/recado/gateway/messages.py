@@ -6,18 +6,19 @@ from collections.abc import Callable
 
 import msgspec
 
-from recado.errors import KafkaUnreachable, RecadoError, UnknownTopic
+from recado.clock import wall_clock_ms
+from recado.errors import UnknownTopic
 from recado.gateway.answer import Answer
 from recado.gateway.moment import moment_in
 from recado.gateway.parse import parse_query
 from recado.gateway.problem import invalid
 from recado.gateway.searching import Turns, in_time
 from recado.gateway.spool.folder import Folder
-from recado.gateway.spool.inventory import holds
+from recado.gateway.whereabouts import certain
 from recado.record import TopicPartition
 from recado.settings import Settings, is_topic_name
 from recado.tracking.find import time_of
-from recado.tracking.look import Look
+from recado.tracking.look import Look, Progress
 from recado.tracking.where import Whereabouts, at_offset, by_id
 
 __all__ = ["Messages"]
@@ -27,6 +28,9 @@ SEARCH_S = 10.0
 
 #: How much of that an open transaction may take, in seconds: what is asked then is told why there is no answer.
 OPEN_S = 8.0
+
+#: How far back an id of the sender's own is looked for where nothing tells when it was sent, in milliseconds.
+DAY_MS = 86_400_000
 
 #: Query parameters.
 PARAMETERS = frozenset({"since", "group"})
@@ -52,22 +56,22 @@ class Messages:
         if not is_topic_name(topic):
             raise invalid("topic", f"{topic[:60]!r} is no topic name.")
         since_ms = moment_in("since", given["since"]) if "since" in given else None
-        if since_ms is None and time_of(id_) is None:
-            detail = f"{id_[:60]!r} is no UUIDv7, so nothing tells when it was sent: add ?since=, or ask by its place."
-            raise invalid("since", detail)
-        try:
-            found = self._asked(
-                lambda look, progress: by_id(
-                    look, topic, id_, since_ms=since_ms, groups=_groups(given), progress=progress
-                ),
-                topic,
+        guessed = since_ms is None and time_of(id_) is None
+        if guessed:
+            since_ms = wall_clock_ms() - DAY_MS
+        groups = _groups(given)
+
+        def ask(look: Look, progress: Progress) -> Whereabouts:
+            return by_id(look, topic, id_, since_ms=since_ms, groups=groups, progress=progress)
+
+        folder = Folder(self._settings.data_dir / "spool")
+        found = certain(self._asking(ask, topic), folder, topic, id_)
+        if guessed and found.state in ("unknown", "expired"):
+            detail = (
+                f"{id_[:60]!r} is no UUIDv7, so nothing tells when it was sent, and nobody knows it of the last day: "
+                "add ?since=, or ask by its place."
             )
-        except (KafkaUnreachable, UnknownTopic):
-            if (spooled := self._spooled(topic, id_)) is None:
-                raise
-            found = spooled
-        if found.state in ("unknown", "expired"):
-            found = self._spooled(topic, id_) or self._spooled(topic, found.id) or found
+            raise invalid("since", detail)
         return _told(found)
 
     def at_offset(self, topic: str, partition: int, offset: int, query: str) -> Answer:
@@ -78,29 +82,27 @@ class Messages:
         if "since" in given:
             raise invalid("since", "a place needs no time.")
         where = TopicPartition(topic, partition)
-        return _told(
-            self._asked(
-                lambda look, progress: at_offset(look, where, offset, groups=_groups(given), progress=progress), topic
-            )
-        )
+        groups = _groups(given)
 
-    def _asked(self, ask: Callable[[Look, Callable[[int, int], None]], Whereabouts], topic: str) -> Whereabouts:
+        def ask(look: Look, progress: Progress) -> Whereabouts:
+            return at_offset(look, where, offset, groups=groups, progress=progress)
+
+        return _told(self._asking(ask, topic)())
+
+    def _asking(self, ask: Callable[[Look, Progress], Whereabouts], topic: str) -> Callable[[], Whereabouts]:
+        """How to ask Kafka, once or again, in ``SEARCH_S`` altogether."""
         remedy = "narrow it with ?since= or ?group=, ask by the message's place, or use `recado where`"
-        with self._turns.one():
-            progress = in_time(SEARCH_S, "records", remedy)
-            look = self._look(self._settings)
-            found = ask(look, progress)
+        progress = in_time(SEARCH_S, "records", remedy)
+
+        def asked() -> Whereabouts:
+            with self._turns.one():
+                look = self._look(self._settings)
+                found = ask(look, progress)
             if found.state == "unknown" and topic not in look.counts:
                 raise UnknownTopic(f"topic {topic} does not exist.")
             return found
 
-    def _spooled(self, topic: str, id_: str) -> Whereabouts | None:
-        """What waits on this machine's disk, or None."""
-        try:
-            is_here = holds(Folder(self._settings.data_dir / "spool"), topic, id_)
-        except RecadoError:
-            return None
-        return Whereabouts(id=id_, topic=topic, state="accepted") if is_here else None
+        return asked
 
 
 def _parsed(query: str) -> dict[str, str]:

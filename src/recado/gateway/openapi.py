@@ -138,7 +138,10 @@ def _flush() -> dict[str, Any]:
 
 
 def _message(topic: str) -> dict[str, Any]:
-    since = "Where the id is no UUIDv7: when it was sent at the earliest, in ms since 1970 or ISO 8601 with an offset."
+    since = (
+        "Where the id is no UUIDv7: when it was sent at the earliest, in ms since 1970 or ISO 8601 with an offset; "
+        "a day ago where it is left out."
+    )
     return {
         "operationId": "message",
         "summary": "Where is the message with this id?",

@@ -58,6 +58,7 @@ def schemas(topic: str) -> dict[str, Any]:
             timestamp={"type": ["integer", "null"]},
             state={"enum": [*STATES, "accepted", "unknown"]},
             deliver_at=_optional(COUNT),
+            refused=_optional(TEXT),
             groups={"type": "array", "items": _with_group()},
         ),
         "Ready": _object(["status", "reasons"], status=TEXT, reasons={"type": "array", "items": {"type": "object"}}),

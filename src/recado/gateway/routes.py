@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from flask import Blueprint, Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from recado.errors import RecadoError
 from recado.gateway.answer import Answer, answer, problem_answer
@@ -32,6 +33,14 @@ EXTENSION = "recado"
 CHUNK_BYTES = 65_536
 
 
+class AnyId(BaseConverter):
+    """An id of the sender's own may hold slashes: servers decode ``%2F`` before a route is looked for."""
+
+    regex = ".+"
+    part_isolating = False
+    weight = 200
+
+
 def make_blueprint(gateway: Gateway) -> Blueprint:
     """Build the routes around a gateway. Register it once per app, under any ``url_prefix``."""
     routes = Blueprint("recado", __name__)
@@ -41,6 +50,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     def _remember(state: object) -> None:
         app: Flask = state.app  # type: ignore[attr-defined]  # flask.sansio.BlueprintSetupState
         app.extensions[EXTENSION] = gateway
+        app.url_map.converters.setdefault("recado_id", AnyId)  # before the rules are added
 
     @routes.post("/send")
     def send() -> Response:
@@ -54,7 +64,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     def flush() -> Response:
         return _counted("flush", _flush(gateway))
 
-    @routes.get("/messages/<topic>/<id>")
+    @routes.get("/messages/<topic>/<recado_id:id>")
     def message(topic: str, id: str) -> Response:  # noqa: A002 - as the description calls it
         return _counted("message", _asked(lambda query: messages.by_id(topic, id, query)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -43,13 +44,17 @@ _REASONS = {
 
 
 class TopicSummary(NamedTuple):
-    """One topic: how it is laid out and how much it holds (by offsets, before compaction)."""
+    """One topic: how it is laid out and how much it holds (by offsets, before compaction).
+
+    Of ``unseen`` partitions nobody knows how many records they hold, since they have no leader now.
+    """
 
     name: str
     partitions: int
     replicas: int
     records: int
     internal: bool
+    unseen: int = 0
 
 
 class PartitionLayout(NamedTuple):
@@ -136,11 +141,18 @@ class Admin:
         found = self._metadata("topics", TIMEOUT_S).topics
         partitions = [TopicPartition(name, number) for name, topic in found.items() for number in topic.partitions]
         begins, ends = self.begins(partitions, led_only=True), self.ends(partitions, led_only=True)
-        records = dict.fromkeys(found, 0)
+        records, unseen = dict.fromkeys(found, 0), Counter(where.topic for where in partitions if where not in ends)
         for partition, end in ends.items():
             records[partition.topic] += end - begins.get(partition, end)
         return [
-            TopicSummary(name, len(topic.partitions), _replicas(topic.partitions), records[name], name.startswith("__"))
+            TopicSummary(
+                name=name,
+                partitions=len(topic.partitions),
+                replicas=_replicas(topic.partitions),
+                records=records[name],
+                internal=name.startswith("__"),
+                unseen=unseen[name],
+            )
             for name, topic in sorted(found.items())
         ]
 

@@ -86,7 +86,7 @@ class DelayLine:
         self._subscribed: list[str] = []
         self._look_at_ms = 0
         self._crowded = False
-        metrics.DELAY_HELD.set_function(lambda: float(self._hold.records))
+        metrics.DELAY_HELD.tell(lambda: float(self._hold.records))
 
     def run(self, is_stopped: Callable[[], bool]) -> None:
         """Work until stopped, or until there is no delay topic any more. Raises RecadoError when it must start anew."""

@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from recado.telemetry.bounded import Bounded
 from recado.telemetry.reading import Reading
 from recado.telemetry.tally import Tally, Timing
+from recado.telemetry.told import Told
 
 __all__ = [
     "DEAD_LETTER_KINDS",
@@ -65,16 +66,16 @@ GATEWAY_RECORDS = Tally(
     "Records by fate: delivered, failed (Kafka refused it), unknown (no confirmation in time).",
     ["topic", "fate"],
 )
-GATEWAY_IN_FLIGHT = Gauge("recado_gateway_in_flight_records", "Records given to Kafka and not yet confirmed.")
+GATEWAY_IN_FLIGHT = Told("recado_gateway_in_flight_records", "Records given to Kafka and not yet confirmed.")
 SPOOL_KEPT = Tally("recado_spool_kept_records_total", "Records written to the spool and synced.", [])
 SPOOL_FORWARDED = Tally(
     "recado_spool_forwarded_records_total", "Records from the spool that Kafka confirmed.", ["topic"]
 )
-SPOOL_RECORDS = Gauge("recado_spool_records", "Records in the spool that Kafka does not have yet.")
-SPOOL_BYTES = Gauge("recado_spool_bytes", "What those take on disk, about, in bytes.")
-SPOOL_OLDEST = Gauge("recado_spool_oldest_seconds", "Age of the oldest of them.")
-SPOOL_REFUSED = Gauge("recado_spool_refused_records", "Records that Kafka refused after they were accepted.")
-KAFKA_REACHABLE = Gauge("recado_kafka_reachable", "1 while a broker answers, else 0.")
+SPOOL_RECORDS = Told("recado_spool_records", "Records in the spool that Kafka does not have yet.")
+SPOOL_BYTES = Told("recado_spool_bytes", "What those take on disk, about, in bytes.")
+SPOOL_OLDEST = Told("recado_spool_oldest_seconds", "Age of the oldest of them.")
+SPOOL_REFUSED = Told("recado_spool_refused_records", "Records that Kafka refused after they were accepted.")
+KAFKA_REACHABLE = Told("recado_kafka_reachable", "1 while a broker answers, else 0.")
 GATEWAY_NOT_READY = Reading("recado_gateway_not_ready", "1 for each reason why it takes no requests.", ["reason"])
 GATEWAY_IMPAIRED = Reading(
     "recado_gateway_impaired", "1 for each trouble that it has while it takes requests.", ["reason"]
@@ -96,7 +97,7 @@ DELAY_REFUSED = Tally(
     "recado_delay_refused_total", "Times that a due record could not land; it is kept.", ["topic", "error"]
 )
 DELAY_UNREADABLE = Tally("recado_delay_unreadable_total", "Foreign records in a delay topic, passed over.", ["topic"])
-DELAY_HELD = Gauge("recado_delay_held_records", "Delayed records in this process's memory.")
+DELAY_HELD = Told("recado_delay_held_records", "Delayed records in this process's memory.")
 
 WORKER_RECORDS = Counter(
     "recado_worker_records_total",

@@ -44,8 +44,8 @@ def id_of(message: Message) -> str:
 def find(look: Look, topic: str, id_: str, since_ms: int, progress: Progress | None = None) -> Message | None:
     """The first record of a topic with an id, which was sent at about ``since_ms`` or later; None where there is none.
 
-    Reads from there to the end, the most likely part first. One whose timestamp its sender chose to be earlier is not
-    found.
+    Reads from there to the end, the most likely part first, and last what stands behind an open transaction: its end is
+    waited for. One whose timestamp its sender chose to be earlier is not found. Raises RecadoError.
     """
     wanted = id_.encode()
     for ranges in _ranges(look, look.partitions(topic), since_ms):
@@ -58,16 +58,24 @@ def find(look: Look, topic: str, id_: str, since_ms: int, progress: Progress | N
 
 def _ranges(look: Look, partitions: list[TopicPartition], since_ms: int) -> Iterator[dict[TopicPartition, Range]]:
     """What is to be read, widening; nothing twice."""
-    ends = look.admin.ends(partitions)
+    ends, stable = look.admin.ends(partitions), look.admin.stable_ends(partitions)
     read: dict[TopicPartition, Range] = {}
     for before_ms, after_ms in WINDOWS_MS:
         firsts = look.admin.since(partitions, max(0, since_ms - before_ms))
         lasts = look.admin.since(partitions, since_ms + after_ms)
-        window = {where: Range(first, lasts.get(where, first)) for where, first in firsts.items() if where in ends}
+        window = {
+            where: Range(min(first, stable[where]), min(lasts.get(where, first), stable[where]))
+            for where, first in firsts.items()
+            if where in stable
+        }
         if not read:
             yield window
         else:
             yield {where: Range(span.first, read[where].first) for where, span in window.items() if where in read}
             yield {where: Range(read[where].end, span.end) for where, span in window.items() if where in read}
         read.update(window)
-    yield {where: Range(span.end, ends[where]) for where, span in read.items()}
+    yield {where: Range(span.end, stable[where]) for where, span in read.items()}
+    # Who reads committed records is told nothing of what stands behind an open transaction, not even that it is there.
+    behind = {where: Range(stable[where], end) for where, end in ends.items() if stable.get(where, end) < end}
+    look.ends(behind)
+    yield behind

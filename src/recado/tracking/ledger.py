@@ -75,13 +75,15 @@ def balance(
     dead: Iterable[int],
     discarded: Iterable[int] = (),
     records: Collection[int] | None = None,
+    log_end: int | None = None,
 ) -> Entry:
     """Make up one partition's entry.
 
     ``kept`` are the offsets that the partition has; ``retrying``, ``dead`` and ``discarded`` are of records whose copy
     says so, by the offset where each stood first, and the earlier of these wins where a record is in several: a dead
     letter that was redriven waits again. ``records`` are the offsets that hold a record, where that was read; else
-    every offset counts as one.
+    every offset counts as one. ``log_end`` is where the log ends, also behind an open transaction: who reads
+    uncommitted records, too, may have come so far.
     """
     begin, end = kept
     there = BitMap64(range(begin, end)) if records is None else BitMap64(records)
@@ -106,7 +108,7 @@ def balance(
         discarded=len(gone & known),
         not_handled=len(open_),
         again=len(open_ & left),
-        problems=_problems(topic, partition, kept, reached.committed, covered, left),
+        problems=_problems(topic, partition, Range(begin, max(end, log_end or 0)), reached.committed, covered, left),
     )
 
 

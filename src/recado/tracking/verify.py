@@ -89,6 +89,7 @@ def _of_topic(
     dead = _by_partition(one for one in letters if one.settled is None)
     discarded = _by_partition(one for one in letters if one.settled == "discarded")
     begins, ends = look.admin.begins(list(reached)), look.admin.stable_ends(list(reached))
+    log_ends = look.admin.ends(list(reached))
     kept = {where: Range(begins.get(where, 0), ends.get(where, begins.get(where, 0))) for where in reached}
     records: dict[TopicPartition, list[int]] = {where: [] for where in reached} if read else {}
     if read:
@@ -105,6 +106,7 @@ def _of_topic(
             dead=dead[where.partition],
             discarded=discarded[where.partition],
             records=records.get(where),
+            log_end=log_ends.get(where),
         )
         for where, how_far in reached.items()
     ]

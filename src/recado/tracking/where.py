@@ -60,6 +60,8 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     #: When it is to land in its topic, while it waits for that.
     deliver_at: int | None = None
+    #: Why Kafka has refused it after it was accepted: it lies in the spool until somebody forwards or discards it.
+    refused: str | None = None
     groups: list[GroupState] = []
 
 
@@ -110,6 +112,8 @@ def at_offset(
         return _left_over(look, Source("", where, offset, ""), place, groups, progress)
     begin, end = look.admin.begins([where]).get(where, 0), look.admin.ends([where]).get(where, 0)
     if begin <= offset < end:
+        if offset >= look.admin.stable_ends([where]).get(where, end):
+            look.ends([where])  # behind an open transaction nothing can be read
         for message in look.read({where: Range(offset, offset + 1)}, progress):
             source = copies.source_of(message) if is_group_topic(where.topic) else None
             if source is None:

@@ -15,7 +15,7 @@ from recado.gateway.spool.row import REFUSED, ROW_BYTES, Row
 from recado.gateway.spool.store import Store
 from recado.gateway.spool.wal import is_cut
 
-__all__ = ["File", "Found", "damaged_files", "discard", "files", "find", "holds", "refused_rows"]
+__all__ = ["File", "Found", "damaged_files", "discard", "files", "find", "refused_rows"]
 
 
 class File(NamedTuple):
@@ -51,13 +51,8 @@ def damaged_files(folder: Folder) -> list[Path]:
 
 
 def find(folder: Folder, id_: str) -> list[Found]:
-    """Every record with an id: after a kill there may be two."""
+    """Every record with an id: after a kill there may be two. Raises SpoolFailed."""
     return [found for found in _rows(folder, refused_only=False) if found.row.record.id == id_]
-
-
-def holds(folder: Folder, topic: str, id_: str) -> bool:
-    """Whether a record with this id waits here for this topic. Raises SpoolFailed."""
-    return any(found.row.record.topic == topic for found in find(folder, id_))
 
 
 def refused_rows(folder: Folder) -> Iterator[Found]:

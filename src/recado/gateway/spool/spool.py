@@ -52,10 +52,10 @@ class Spool(Lines):
         self.on_changed()
         if rows or self.refused:
             log.info("spool found", records=rows, refused=self.refused, path=str(self.path))
-        metrics.SPOOL_RECORDS.set_function(lambda: self.depth().rows)
-        metrics.SPOOL_BYTES.set_function(lambda: self.depth().size_bytes)
-        metrics.SPOOL_OLDEST.set_function(lambda: self.depth().oldest_s)
-        metrics.SPOOL_REFUSED.set_function(lambda: self.refused)
+        metrics.SPOOL_RECORDS.tell(lambda: self.depth().rows)
+        metrics.SPOOL_BYTES.tell(lambda: self.depth().size_bytes)
+        metrics.SPOOL_OLDEST.tell(lambda: self.depth().oldest_s)
+        metrics.SPOOL_REFUSED.tell(lambda: self.refused)
         self._forwarder = Forwarder(
             Store(store.path, read_only=True), self, producer=producer, is_reachable=is_reachable
         )
