@@ -149,6 +149,8 @@ class Client:
     def memberid(self) -> str:
         return "member"
 
+    def resume(self, positions) -> None: ...
+
     def close(self) -> None: ...
 
 
