@@ -148,9 +148,9 @@ class Parts:
         """A guard for each handler that asks for one; they share the group's store."""
         store = functools.cache(lambda: DoneIds(self.settings.data_dir / "done-ids", self.group))
         return {
-            runner: Guard(store=store, window_s=runner.handler.window_s, clock=time.monotonic)
+            runner: Guard(store=store, window_s=window_s, order=runner.handler.order, clock=time.monotonic)
             for runner in self.crew.runners
-            if runner.handler.window_s is not None
+            if (window_s := runner.handler.window_s) is not None
         }
 
     def holdings(

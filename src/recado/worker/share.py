@@ -130,7 +130,8 @@ class ShareLoop:
             self._settlement.settle()
             for guard in self._guards:
                 for epoch, messages in guard.due():
-                    self._holdings.runner(epoch.topic).lanes.offer(epoch, messages)
+                    if todo := guard.admit(epoch, messages):
+                        self._holdings.runner(epoch.topic).lanes.offer(epoch, todo)
             for run in self._delays.pop_due(now):
                 self._holdings.runner(run.epoch.topic).put(run)
             for runner in self._holdings.runners:
