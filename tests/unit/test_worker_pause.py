@@ -109,6 +109,32 @@ def test_it_says_so_and_is_not_ready(capsys):
     assert '"event": "handler goes on"' in said
 
 
+class Untold(Exception):
+    def __str__(self) -> str:
+        return self.detail  # which nobody has set
+
+
+class Garbled(Exception):
+    def __str__(self) -> str:
+        return "\udc80" * 2_000
+
+
+@pytest.mark.parametrize(("error", "told"), [(Untold, "Untold: (its text cannot be made"), (Garbled, "Garbled: ???")])
+def test_whatever_the_exception_says_of_itself_it_pauses_and_is_told(error, told, capsys):
+    kafka, worker = MemoryKafka({"orders": 1}), Worker()
+
+    @worker.handler("orders", concurrency=4, retry=HASTY, breaker=SOON)
+    def handle(record: Record):
+        raise error
+
+    for number in range(40):
+        kafka.send("orders", "x", key=b"%d" % number)
+    with member(worker, kafka, msgspec.structs.replace(SETTINGS, log_format="json")) as running:
+        eventually(lambda: pauses(handle))
+        assert told in capsys.readouterr().err
+        assert running.end() == 0
+
+
 def test_records_that_are_wrong_themselves_do_not_pause_their_handler():
     kafka, worker, done = MemoryKafka({"orders": 1}), Worker(), []
 
