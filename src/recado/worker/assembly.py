@@ -61,6 +61,7 @@ class Engine:
     topics: list[str]
     consumer: Consumer | ShareConsumer
     holdings: Holdings
+    stop: StopRequest
     loop: Callable[[Sequence[str]], None]
     drain: Callable[[], list[Remaining]]
     pulse: Pulse
@@ -126,7 +127,7 @@ class Engine:
 
     def reasons_not_ready(self) -> list[Reason]:
         """Why it is not ready now (any thread)."""
-        return reasons_not_ready(self.consumer, self.holdings, self.guards, self.pauses, self.audit)
+        return reasons_not_ready(self.consumer, self.holdings, self.stop, self.guards, self.pauses, self.audit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +269,7 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         topics,
         consumer,
         holdings,
+        stop,
         loop.run,
         drain.run,
         pulse,
@@ -311,7 +313,9 @@ def assemble_share(parts: Parts, consumer: ShareConsumer) -> Engine:
         drain_s=parts.settings.drain_s,
     )
     topics, kept = parts.handlers.subscription(parts.settings.topic), list(guards.values())
-    return Engine(topics, consumer, holdings, loop.run, loop.drain, pulse, oldest, outbound, exits, kept, [])
+    return Engine(
+        topics, consumer, holdings, parts.stop, loop.run, loop.drain, pulse, oldest, outbound, exits, kept, []
+    )
 
 
 def most_at_once(parts: Parts) -> int:
