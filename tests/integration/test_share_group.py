@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.integration.test_worker_kafka import scene  # noqa: F401 - a fixture
@@ -54,6 +56,19 @@ def test_a_killed_members_records_come_again_with_a_higher_attempt(scene, topic)
         assert program.stop() == 0
     attempts = {row[2]: row[4] for row in scene.journal("ended")}
     assert max(attempts.values()) == 2
+
+
+@needs_4_2
+def test_a_stop_waits_for_handlers_within_its_drain_time_and_names_what_remains(scene, topic):  # noqa: F811
+    name = topic(partitions=1)
+    scene.send(name, 1)
+    handler = HANDLER.replace("time.sleep(0.002)", "time.sleep(60)")
+    with scene.worker(handler, name, RECADO_DRAIN_S="1") as program:
+        eventually(lambda: scene.journal("began"), within_s=40, why=lambda: program.log)
+        told_at = time.monotonic()
+        assert program.stop() == 3, program.log[-2000:]
+        assert time.monotonic() - told_at < 15, "it was lent for 25 s"
+        assert f"{name}/0/0" in program.log
 
 
 @pytest.mark.skipif(kafka_version() >= "4.2", reason="an older Kafka")

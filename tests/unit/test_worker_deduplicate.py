@@ -17,7 +17,7 @@ from recado.record import Outgoing, TopicPartition
 from recado.worker import done_ids
 from recado.worker.done_ids import Claim, DoneIds, Verdict
 from tests.programs import eventually
-from tests.twin import SETTINGS, committed, member, wait_committed
+from tests.twin import GROUP, SETTINGS, committed, member, wait_committed
 
 DAY = timedelta(hours=24)
 ONE = Claim("orders", "one", "0/1")
@@ -143,6 +143,46 @@ def test_a_second_copy_waits_for_the_first_and_other_records_do_not(settings):
         wait_committed(kafka, 1, partition=0)
         wait_committed(kafka, 2, partition=1)
     assert sorted(calls) == ["quick", "slow"]
+
+
+@pytest.mark.parametrize(("order", "free"), [("key", [b"other", None]), ("partition", [])])
+def test_nothing_overtakes_a_record_that_waits_for_another_process(settings, order, free):
+    kafka, worker, calls = MemoryKafka({"orders": 1}), Worker(), []
+    worker.handler("orders", concurrency=4, order=order, deduplicate=DAY)(lambda record: calls.append(record.id))
+    another = DoneIds(settings.data_dir / "done-ids", GROUP)
+    another.claim([Claim("orders", "first", "0/0")], DAY.total_seconds())
+    send(kafka, "first", "second", key=b"k")
+    send(kafka, "other", key=b"other")
+    send(kafka, "none")
+    with member(worker, kafka, settings):
+        eventually(lambda: len(calls) == len(free))
+        send(kafka, "third", key=b"k")  # in a later read
+        time.sleep(0.5)
+        assert len(calls) == len(free), calls
+        another.close()
+        wait_committed(kafka, 5)
+    assert [name for name in calls if name in ("first", "second", "third")] == ["first", "second", "third"]
+
+
+def test_a_second_copy_whose_key_was_parked_meanwhile_waits_in_the_order_of_its_key(settings):
+    kafka, worker, go, calls = MemoryKafka({"orders": 1}), Worker(), threading.Event(), []
+
+    @worker.handler(
+        "orders", concurrency=4, deduplicate=DAY, retry=Backoff(first_s=2.0, factor=1, jitter=0, keep_order=True)
+    )
+    def handle(record: Record):
+        assert go.wait(20)
+        if record.id == "bad" and record.attempt == 1:
+            raise ConnectionError("away")
+        calls.append(record.id)
+
+    send(kafka, "bad", "next", "next", "last", key=b"k")
+    with member(worker, kafka, settings):
+        time.sleep(0.5)  # until the copy waits
+        go.set()
+        eventually(lambda: "last" in calls, within_s=15)
+        wait_committed(kafka, 4)
+    assert calls == ["bad", "next", "last"]
 
 
 def test_when_the_first_copy_fails_for_good_the_second_is_handled(settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 
 from prometheus_client import REGISTRY
 
@@ -12,7 +13,8 @@ from recado.kafka.memory import MemoryKafka
 from recado.outcomes import offsets
 from recado.record import TopicPartition
 from recado.settings import Settings
-from tests.programs import eventually
+from recado.worker import drain
+from tests.programs import eventually, free_port, status
 from tests.twin import GROUP, SETTINGS, committed, member, wait_committed
 
 
@@ -52,6 +54,51 @@ def test_a_commit_that_is_refused_to_the_end_is_reported_with_its_reason(capsys)
     assert code == 3
     assert offset in (None, 0)
     assert "the group rebalances" in capsys.readouterr().err
+
+
+def test_a_stop_while_a_partition_is_given_away_begins_no_second_drain_time():
+    kafka, first, go, began = MemoryKafka({"orders": 2}), Worker(), threading.Event(), []
+    settings = Settings(group=GROUP, worker_port=free_port(), drain_s=3.0, log_format="json")
+
+    @first.handler("orders", concurrency=2)
+    def handle(record: Record) -> None:
+        began.append(record.partition)
+        assert go.wait(30)
+
+    for partition in (0, 1):
+        kafka.send("orders", "a", partition=partition)
+    with member(first, kafka, settings) as running:
+        eventually(lambda: len(began) == 2)
+        second = Worker()
+        second.handler("orders")(lambda record: None)
+        with member(second, kafka):
+            eventually(lambda: len(kafka.group(GROUP).members) == 2)
+            time.sleep(0.5)  # the loop waits for the handler of the partition that goes
+            told_at = time.monotonic()
+            first.stop()
+            assert status(f"http://127.0.0.1:{settings.worker_port}/health/ready") == 503
+            assert running.join() == 3
+            assert time.monotonic() - told_at < 4.5
+        go.set()
+
+
+def test_who_leaves_with_a_handler_at_work_has_waited_for_it_already_and_leaves(monkeypatch, capsys):
+    monkeypatch.setattr(drain, "LEAVE_S", 0.5)
+    kafka, worker, go, began = MemoryKafka({"orders": 1}), Worker(), threading.Event(), threading.Event()
+
+    @worker.handler("orders")
+    def handle(record: Record) -> None:
+        began.set()
+        assert go.wait(30)
+
+    kafka.send("orders", "a")
+    with member(worker, kafka, Settings(group=GROUP, worker_port=0, drain_s=1.5, log_format="json")) as running:
+        assert began.wait(20)
+        worker.stop()
+        assert running.join() == 3
+        assert kafka.group(GROUP).members == []
+        go.set()
+    assert "kafka did not answer at the end" not in capsys.readouterr().err
 
 
 def test_what_is_done_beyond_records_that_are_not_is_not_done_again_by_the_next_worker():

@@ -231,6 +231,18 @@ def test_a_batch_starts_when_it_is_full_or_its_wait_is_over():
     assert len(started[1].messages) == 1
 
 
+def test_a_partition_and_what_comes_back_to_it_have_one_batch_at_a_time_between_them_by_turns():
+    started: list[Run] = []
+    lanes, epoch = gathering(started, [0.0]), Epoch(WHERE, "g")
+    back = Epoch(TopicPartition("retry.g.orders", 0), "g", home=WHERE)
+    lanes.offer(epoch, [message(number, b"k") for number in range(6)])
+    lanes.offer(back, [message(number, b"k") for number in range(6)])
+    for number in range(4):
+        assert len(started) == number + 1, "one key may be in both"
+        lanes.finish(started[number])
+    assert [run.epoch is back for run in started] == [False, True, False, True]
+
+
 def test_batches_without_order_go_side_by_side():
     started: list[Run] = []
     lanes = gathering(started, [0.0], ordered=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 
@@ -10,11 +11,11 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from recado import Backoff, Breaker, Record, Reject, Worker
+from recado import Backoff, Breaker, Record, Reject, Worker, offset_table
 from recado.errors import HandlerError
 from recado.kafka.memory import MemoryKafka
 from recado.outcomes.breaker import Failures
-from recado.record import TopicPartition
+from recado.record import HEADER_ID, Outgoing, TopicPartition
 from tests.programs import eventually
 from tests.twin import GROUP, SETTINGS, committed, member, wait_committed
 
@@ -107,6 +108,54 @@ def test_it_says_so_and_is_not_ready(capsys):
     assert '"event": "handler pauses"' in said
     assert "the database is away" in said
     assert '"event": "handler goes on"' in said
+
+
+class Untold(Exception):
+    def __str__(self) -> str:
+        return self.detail  # which nobody has set
+
+
+class Garbled(Exception):
+    def __str__(self) -> str:
+        return "\udc80" * 2_000
+
+
+@pytest.mark.parametrize(("error", "told"), [(Untold, "Untold: (its text cannot be made"), (Garbled, "Garbled: ???")])
+def test_whatever_the_exception_says_of_itself_it_pauses_and_is_told(error, told, capsys):
+    kafka, worker = MemoryKafka({"orders": 1}), Worker()
+
+    @worker.handler("orders", concurrency=4, retry=HASTY, breaker=SOON)
+    def handle(record: Record):
+        raise error
+
+    for number in range(40):
+        kafka.send("orders", "x", key=b"%d" % number)
+    with member(worker, kafka, msgspec.structs.replace(SETTINGS, log_format="json")) as running:
+        eventually(lambda: told in capsys.readouterr().err)
+        assert running.end() == 0
+
+
+def test_records_that_turn_out_to_be_done_already_end_it(tmp_path):
+    kafka, worker, works = MemoryKafka({"orders": 1}), Worker(), threading.Event()
+    database = sqlite3.connect(tmp_path / "effects", check_same_thread=False)
+    offset_table(database)
+
+    @worker.handler("orders", retry=HASTY, breaker=Breaker(first_s=0.05, cap_s=60))
+    def handle(record: Record):
+        if works.is_set():
+            record.offset_in(database)
+        raise ConnectionError("the database is away")
+
+    for number in range(60):
+        name = b"%d" % number
+        record = Record(b"x", "orders", 0, number, key=name, headers=((HEADER_ID, name),), group=GROUP)
+        record.offset_in(database)  # by a worker that was killed before its commit
+        kafka.append(Outgoing("orders", b"x", str(number), record.key, list(record.headers)))
+    with member(worker, kafka):
+        eventually(lambda: pauses(handle))
+        works.set()
+        wait_committed(kafka, 60)
+        assert pauses(handle) == 0
 
 
 def test_records_that_are_wrong_themselves_do_not_pause_their_handler():

@@ -70,6 +70,24 @@ def test_its_history_counts_all_attempts_and_keeps_the_first_failure(kafka):
     assert [failure.error for failure in history.failures] == ["a", "b", "ConnectionError: attempt 3"]
 
 
+def test_its_history_counts_attempts_in_place_also_where_each_takes_long(kafka):
+    worker = Worker()
+
+    @worker.handler("orders", concurrency=2, retry=Backoff(first_s=0.05, factor=1, jitter=0, attempts=3))
+    def handle(record: Record) -> None:
+        time.sleep(0.4)  # long enough to be asked to make place for others
+        raise ConnectionError(f"attempt {record.attempt}")
+
+    kafka.send("orders", "a", "b", key=b"k", partition=0)
+    with member(worker, kafka):
+        wait_committed(kafka, 2)
+        letters = kafka.logs[TopicPartition(DEAD, 0)][:2]
+    for history in map(history_of, letters):
+        assert history is not None
+        assert [failure.error for failure in history.failures] == [f"ConnectionError: attempt {n}" for n in (1, 2, 3)]
+        assert history.attempts == 3
+
+
 def test_a_rejected_one_and_a_retry_with_a_delay_of_its_own(kafka):
     worker, attempts = Worker(), []
 

@@ -62,6 +62,7 @@ class Engine:
     topics: list[str]
     consumer: Consumer | ShareConsumer
     holdings: Holdings
+    stop: StopRequest
     loop: Callable[[Sequence[str]], None]
     drain: Callable[[], list[Remaining]]
     pulse: Pulse
@@ -127,7 +128,7 @@ class Engine:
 
     def reasons_not_ready(self) -> list[Reason]:
         """Why it is not ready now (any thread)."""
-        return reasons_not_ready(self.consumer, self.holdings, self.guards, self.pauses, self.audit)
+        return reasons_not_ready(self.consumer, self.holdings, self.stop, self.guards, self.pauses, self.audit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +150,9 @@ class Parts:
         """A guard for each handler that asks for one; they share the group's store."""
         store = functools.cache(lambda: DoneIds(self.settings.data_dir / "done-ids", self.group))
         return {
-            runner: Guard(store=store, window_s=runner.handler.window_s, clock=time.monotonic)
+            runner: Guard(store=store, window_s=window_s, order=runner.handler.order, clock=time.monotonic)
             for runner in self.crew.runners
-            if runner.handler.window_s is not None
+            if (window_s := runner.handler.window_s) is not None
         }
 
     def holdings(
@@ -272,6 +273,7 @@ def assemble(parts: Parts, member: Consumer, coordinator: Coordinator, reader: C
         topics,
         consumer,
         holdings,
+        stop,
         loop.run,
         drain.run,
         pulse,
@@ -316,7 +318,9 @@ def assemble_share(parts: Parts, consumer: ShareConsumer) -> Engine:
         drain_s=parts.settings.drain_s,
     )
     topics, kept = parts.handlers.subscription(parts.settings.topic), list(guards.values())
-    return Engine(topics, consumer, holdings, loop.run, loop.drain, pulse, oldest, outbound, exits, kept, [])
+    return Engine(
+        topics, consumer, holdings, parts.stop, loop.run, loop.drain, pulse, oldest, outbound, exits, kept, []
+    )
 
 
 def most_at_once(parts: Parts) -> int:

@@ -63,18 +63,18 @@ class Drain:
         self._flow = flow
         self._stop = stop
         self._drain_s = drain_s
-        self._deadline = 0.0
         self._epochs: list[Epoch] = []
         self._uncommitted: list[Remaining] = []
 
     def run(self) -> list[Remaining]:
-        """Blocks for ``drain_s`` and ``LEAVE_S`` at most; less when a second stop is requested.
+        """Blocks for ``drain_s`` since a stop was requested, and ``LEAVE_S``, at most; less when it is requested twice.
 
         The order: take nothing new, or there is no end; finish what executes while still polling, or the group
         throws us out and the commit fails; settle and commit, or done records come again; only then leave the group,
         because leaving gives the partitions away, and who leaves in the middle of a rebalance may not commit.
         """
-        self._deadline = time.monotonic() + self._drain_s
+        if not self._stop.requested:  # an error ended the work: also leaving the group waits no longer than this
+            self._stop.request()
         self._holdings.draining = True
         self._epochs = self._holdings.snapshot()  # of a partition that is lost until the end, too
         self._holdings.close(self._epochs)
@@ -84,23 +84,21 @@ class Drain:
         remaining = self._remaining()
         for runner in self._holdings.runners:
             runner.stop()
-        budget_s = max(0.0, self._deadline - time.monotonic()) if self._consumer.reachable else 0.0
+        left_s = self._stop.requested_at + self._drain_s - time.monotonic()
+        budget_s = max(0.0, left_s) if self._consumer.reachable else 0.0
         if not within(budget_s + LEAVE_S, self._leave):
             log.warning("kafka did not answer at the end")
         return remaining + self._uncommitted + self._left_out()
 
     def _finish_executing(self) -> None:
         waiting = False
-        while self._settlement.is_busy(self._holdings.snapshot()) and self._has_time():
+        while self._settlement.is_busy(self._holdings.snapshot()) and not self._stop.is_over(self._drain_s):
             if not waiting:
                 log.info("draining", executing=len(self._holdings.executing()), at_most_s=self._drain_s)
                 waiting = True
             self._poll(LOOK_EVERY_S)
             self._settlement.settle()
             self._commits.commit_some()
-
-    def _has_time(self) -> bool:
-        return time.monotonic() < self._deadline and not self._stop.hurried
 
     def _poll(self, timeout_s: float) -> None:
         """Serve rebalances. Records that come all the same are dropped: they are not committed, so they come again."""
@@ -114,7 +112,7 @@ class Drain:
         """Commit, again and again while a rebalance refuses it (it goes on while we poll), then leave."""
         epochs = self._epochs
         self._note_uncommitted(epochs)
-        while not self._commits.commit_all(self._holdings.snapshot()) and self._has_time():
+        while not self._commits.commit_all(self._holdings.snapshot()) and not self._stop.is_over(self._drain_s):
             self._note_uncommitted(epochs)
             self._poll(CATCH_UP_S)
         self._note_uncommitted(epochs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 from recado.kafka.abstract import Message
@@ -15,22 +16,21 @@ __all__ = ["Gathering"]
 
 
 class _Basket:
-    """What was gathered of one partition's stay, and whether a batch of it is under way."""
+    """What was gathered of one partition's stay."""
 
-    __slots__ = ("busy", "epoch", "messages", "since")
+    __slots__ = ("epoch", "messages", "since")
 
     def __init__(self, epoch: Epoch) -> None:
         self.epoch = epoch
         self.messages: list[Message] = []
         self.since = 0.0
-        self.busy = 0
 
 
 class Gathering:
     """Makes batches per partition (the contract is ``lanes.Dispatcher``).
 
     A batch is ready when it has ``size`` records, or ``wait_s`` after its first came. With an order, a partition
-    has one batch under way at a time.
+    has one batch under way at a time, together with what comes back to it: their keys are the same.
     """
 
     def __init__(
@@ -40,12 +40,14 @@ class Gathering:
         self._start, self._clock = start, clock
         self._lock = threading.Lock()
         self._baskets: dict[TopicPartition, _Basket] = {}
+        #: Batches under way, by the partition where their records stood first; of an earlier stay, too.
+        self._busy: Counter[TopicPartition] = Counter()
 
     def offer(self, epoch: Epoch, messages: list[Message]) -> None:
         """Add records to their partition's basket."""
         with self._lock:
             basket = self._baskets.setdefault(epoch.where, _Basket(epoch))
-            if basket.epoch is not epoch:  # a batch of the earlier stay may still be under way, so ``busy`` stays
+            if basket.epoch is not epoch:
                 basket.epoch, basket.messages = epoch, []
             if not basket.messages:
                 basket.since = self._clock()
@@ -53,11 +55,13 @@ class Gathering:
             self._release(basket, self._clock())
 
     def finish(self, run: Run) -> None:
-        """A batch ended: the next of its partition may start."""
+        """A batch ended: the next of its partition may start, by turns with what comes back to it."""
+        home, now = run.epoch.home, self._clock()
         with self._lock:
-            basket = self._baskets[run.epoch.where]
-            basket.busy -= 1
-            self._release(basket, self._clock())
+            self._busy[home] -= 1
+            mine = [basket for basket in self._baskets.values() if basket.epoch.home == home]
+            for basket in sorted(mine, key=lambda basket: basket.epoch.where == run.epoch.where):
+                self._release(basket, now)
 
     def turn(self, run: Run) -> None:
         """Never called with a batch half done: one call handles it."""
@@ -80,16 +84,19 @@ class Gathering:
         with self._lock:
             for basket in self._baskets.values():
                 self._release(basket, math.inf if whatever_is_there else now)
-            waiting = [b.since for b in self._baskets.values() if b.messages and not (b.busy and self._ordered)]
+            waiting = [b.since for b in self._baskets.values() if b.messages and not self._must_wait(b)]
         return max(0.0, min(waiting) + self._wait_s - now) if waiting else math.inf
+
+    def _must_wait(self, basket: _Basket) -> bool:
+        return self._ordered and self._busy[basket.epoch.home] > 0
 
     def _release(self, basket: _Basket, now: float) -> None:
         if basket.epoch.closed:
             basket.messages = []
-        while basket.messages and not (basket.busy and self._ordered):
+        while basket.messages and not self._must_wait(basket):
             if len(basket.messages) < self._size and now - basket.since < self._wait_s:
                 return
             batch, basket.messages = basket.messages[: self._size], basket.messages[self._size :]
             basket.since = self._clock()
-            basket.busy += 1
+            self._busy[basket.epoch.home] += 1
             self._start(Run(basket.epoch, batch, [], in_offset_order=True))

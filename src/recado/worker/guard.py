@@ -40,19 +40,27 @@ class Guard:
     why.
     """
 
-    def __init__(self, *, store: Callable[[], DoneIds], window_s: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, store: Callable[[], DoneIds], window_s: float, order: str, clock: Callable[[], float]
+    ) -> None:
         self._open = store
         self._store: DoneIds | None = None
         self._window_s = window_s
+        self._order = order
         self._clock = clock
         self._waiting: list[_Waiting] = []
+        #: What they hold up: by their order nothing later of these may overtake them.
+        self._held_up: set[tuple[Epoch, bytes | None]] = set()
         self._look_at = self._renew_at = 0.0
         self._seldom = Seldom()
         #: Why no record passes now, or "".
         self.trouble = ""
 
     def admit(self, epoch: Epoch, messages: Sequence[Message]) -> list[Message]:
-        """Return those that may be handled now; the done ones are counted as done, the others wait for ``due``."""
+        """Return those that may be handled now; the done ones are counted as done, the others wait for ``due``.
+
+        What comes behind one that waits, by the handler's order, waits with it: it may turn out not to be done.
+        """
         claims = [_claim_of(message) for message in messages]
         try:
             verdicts = self._opened().claim(claims, self._window_s)
@@ -63,14 +71,16 @@ class Guard:
         admitted: list[Message] = []
         done: list[int] = []
         for message, claim, verdict in zip(messages, claims, verdicts, strict=True):
-            if verdict is Verdict.MINE:
-                epoch.claims[message.offset()] = claim
-                admitted.append(message)
-            elif verdict is Verdict.DONE:
+            if verdict is Verdict.DONE:
                 done.append(message.offset())
                 epoch.held_bytes -= len(message)
+                continue
+            if verdict is Verdict.MINE:
+                epoch.claims[message.offset()] = claim
+            if verdict is Verdict.BUSY or self._is_held_up(epoch, message):
+                self._wait(epoch, message)
             else:
-                self._waiting.append(_Waiting(epoch, message))
+                admitted.append(message)
         if done:
             epoch.tracker.done(done)
             WORKER_RECORDS.labels(epoch.topic, "duplicate").inc(len(done))
@@ -78,18 +88,19 @@ class Guard:
         return admitted
 
     def due(self) -> list[tuple[Epoch, list[Message]]]:
-        """Ask again for those that wait; return what may be handled now. Also keeps this process's claims."""
+        """Take out those that wait when it is time to ask again: ``admit`` them. Also keeps this process's claims."""
         now = self._clock()
         if now < self._look_at:
             return []
         self._look_at = now + LOOK_EVERY_S
         self._keep(now)
         waiting, self._waiting = self._waiting, []
+        self._held_up.clear()
         by_epoch: defaultdict[Epoch, list[Message]] = defaultdict(list)
         for one in waiting:
             if not one.epoch.closed:  # else its next owner asks
                 by_epoch[one.epoch].append(one.message)
-        return [(epoch, some) for epoch, messages in by_epoch.items() if (some := self.admit(epoch, messages))]
+        return list(by_epoch.items())
 
     def done(self, epoch: Epoch, offsets: Iterable[int]) -> None:
         """The records at these offsets are done (any thread). Before their offsets are, so a crash repeats none."""
@@ -118,6 +129,16 @@ class Guard:
         """Let go of everything."""
         if self._store is not None:
             self._store.close()
+
+    def _wait(self, epoch: Epoch, message: Message) -> None:
+        self._waiting.append(_Waiting(epoch, message))
+        if self._order == "partition":
+            self._held_up.add((epoch, None))
+        elif self._order == "key" and (key := message.key()) is not None:
+            self._held_up.add((epoch, key))
+
+    def _is_held_up(self, epoch: Epoch, message: Message) -> bool:
+        return bool(self._held_up) and not self._held_up.isdisjoint(((epoch, None), (epoch, message.key())))
 
     def _opened(self) -> DoneIds:
         if self._store is None:

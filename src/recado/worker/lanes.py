@@ -121,7 +121,7 @@ class Lanes:
                 del lanes[key]
             if WHOLE in run.keys or run.attempt > 1:  # one thread, or one key: there is nothing to split
                 again = Run(run.epoch, rest, run.keys, in_offset_order=run.in_offset_order)
-                again.attempt = run.attempt
+                again.attempt, again.failures = run.attempt, run.failures
                 lanes.update(dict.fromkeys(run.keys, again))
                 self._start(again)
             else:

@@ -135,6 +135,12 @@ class Loop:
         if messages:
             self._holdings.runner(epoch.topic).lanes.offer(epoch, messages)
 
+    def _hand_out_again(self, epoch: Epoch, messages: list[Message]) -> None:
+        """Their guard let them wait: meanwhile their keys may have been parked."""
+        if self._holdings.runner(epoch.topic).handler.parks:
+            messages = self._parking.let_pass(epoch, messages)
+        self._hand_out(epoch, messages)
+
     def _by_partition(self, messages: list[Message]) -> Iterable[tuple[tuple[str, int], list[Message]]]:
         # The usual case, and this is done for every record; what comes back from a retry topic stands first.
         if self._only_topic is not None and not (messages and isinstance(messages[0], Returned)):
@@ -159,7 +165,7 @@ class Loop:
         now = time.monotonic()
         for guard in self._guards:
             for epoch, messages in guard.due():
-                self._holdings.runner(epoch.topic).lanes.offer(epoch, messages)
+                self._hand_out_again(epoch, messages)
         parked, parked_s = self._parking.due()
         for epoch, messages in parked:
             self._hand_out(epoch, messages)

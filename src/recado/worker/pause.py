@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from recado.outcomes.breaker import Breaker, Failures
+from recado.outcomes.decide import describe
 from recado.telemetry.metrics import WORKER_PAUSED
 from recado.worker.run import Run
 
@@ -59,7 +60,7 @@ class Pause:
             return False
         self._since, self._rest_s = now, self._policy.first_s
         self._probe_at = now + self._rest_s
-        self.reason = f"most attempts fail, the last with {type(error).__name__}: {error}"
+        self.reason = f"most attempts fail, the last with {describe(error)}"
         self._held.extend(self._take_back())
         WORKER_PAUSED.labels(self._handler).set(1)
         log.error("handler pauses", handler=self._handler, reason=self.reason, probe_in_s=self._rest_s)

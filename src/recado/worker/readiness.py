@@ -11,6 +11,7 @@ from recado.worker.guard import Guard
 from recado.worker.health import Reason
 from recado.worker.holdings import Holdings
 from recado.worker.pause import Pause
+from recado.worker.stop import StopRequest
 
 __all__ = ["CODES", "reasons_not_ready"]
 
@@ -32,13 +33,15 @@ CODES = (
 def reasons_not_ready(
     consumer: Consumer | ShareConsumer,
     holdings: Holdings,
+    stop: StopRequest,
     guards: Iterable[Guard],
     pauses: Iterable[Pause],
     audit: Audit | None,
 ) -> list[Reason]:
     """Every reason, each with a stable ``code`` and a ``detail`` for a person; empty when ready."""
     reasons: list[Reason] = []
-    if holdings.draining:
+    ends = stop.requested or holdings.draining
+    if ends:
         reasons.append({"code": "draining", "detail": "This worker is shutting down."})
     elif not consumer.reachable:
         reasons.append({"code": "kafka-unreachable", "detail": "No Kafka broker answers."})
@@ -46,19 +49,19 @@ def reasons_not_ready(
         reasons.append({"code": "not-assigned", "detail": "The group has not given this worker its partitions yet."})
     reasons += [{"code": "done-ids", "detail": guard.trouble} for guard in guards if guard.trouble]
     reasons += [{"code": "handler-paused", "detail": pause.reason} for pause in pauses if pause.reason]
-    if audit is not None and not holdings.draining:
+    if audit is not None and not ends:
         reasons += audit.reasons()
     for epoch in holdings.snapshot():
-        if (stop := epoch.stop) is not None:
+        if (halt := epoch.stop) is not None:
             reasons.append(
                 {
                     "code": "partition-stopped",
-                    "detail": f"{epoch.topic}/{epoch.partition} waits at offset {stop.offset}: {stop.reason}",
+                    "detail": f"{epoch.topic}/{epoch.partition} waits at offset {halt.offset}: {halt.reason}",
                     "topic": epoch.topic,
                     "partition": epoch.partition,
-                    "offset": stop.offset,
-                    "attempt": stop.attempt,
-                    "error": stop.reason,
+                    "offset": halt.offset,
+                    "attempt": halt.attempt,
+                    "error": halt.reason,
                 }
             )
     return reasons

@@ -67,7 +67,7 @@ class Rebalance:
         self._holdings.close([epoch for epoch in epochs if not epoch.closed])  # else it ends already, as it should
         self._settlement.release_closed()
         deadline = time.monotonic() + self._drain_s
-        while self._settlement.is_busy(epochs) and time.monotonic() < deadline and not self._stop.hurried:
+        while self._settlement.is_busy(epochs) and not self._is_over(deadline):
             self._pulse.tick()
             time.sleep(LOOK_EVERY_S)
             self._settlement.settle()
@@ -101,6 +101,10 @@ class Rebalance:
     def on_commit(self, offsets: Mapping[TopicPartition, Committed], ok: bool) -> None:
         """Pass on what came of a commit."""
         self._commits.told(offsets, ok)
+
+    def _is_over(self, deadline: float) -> bool:
+        """Whether handlers have had their time: that of this stay, or that of the whole worker."""
+        return time.monotonic() >= deadline or self._stop.is_over(self._drain_s)
 
     def _say_left_out(self, epochs: list[Epoch]) -> None:
         for epoch in epochs:

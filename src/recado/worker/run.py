@@ -47,7 +47,7 @@ class Run:
         self.attempt = 1
         #: Why the record at ``at`` failed; set by the handling thread when it gives the run back.
         self.error: BaseException | None = None
-        #: Its failed attempts here, oldest first (loop thread).
+        #: Its failed attempts here, oldest first (the loop's, which has no hand in it while a thread has the run).
         self.failures: list[Failure] = []
         #: Whether the records are all that was delivered from the first to the last: they can be settled in one go.
         self.in_offset_order = in_offset_order

@@ -155,8 +155,7 @@ class Settlement:
             log.warning("late result dropped", topic=epoch.topic, partition=epoch.partition, records=len(messages))
             return
         epoch.held_bytes -= sum(map(len, messages))
-        if self._pauses and (pause := self._pauses.get(self._holdings.runner(epoch.topic))) is not None:
-            pause.succeeded(len(messages), self._clock())
+        self._succeeded(epoch, len(messages))
         if self._outbound.concerns(epoch):  # asked after ``at`` was read
             done[epoch.topic] += self._count_senders(epoch, messages)
             return
@@ -167,6 +166,10 @@ class Settlement:
             first, last = min(offsets), max(offsets)
         self._note_done(epoch, messages, first, last)
         done[epoch.topic] += len(messages)
+
+    def _succeeded(self, epoch: Epoch, number: int) -> None:
+        if self._pauses and (pause := self._pauses.get(self._holdings.runner(epoch.topic))) is not None:
+            pause.succeeded(number, self._clock())
 
     def _count_senders(self, epoch: Epoch, messages: list[Message]) -> int:
         offsets = self._outbound.done_of(epoch, [message.offset() for message in messages])
@@ -267,6 +270,7 @@ class Settlement:
                 epoch.guard.done(epoch, [message.offset()])
             epoch.tracker.done([message.offset()])
             epoch.held_bytes -= len(message)
+            self._succeeded(epoch, 1)  # its database has answered
             WORKER_RECORDS.labels(epoch.topic, "duplicate").inc()
             log.info("done already", topic=epoch.topic, partition=epoch.partition, offset=message.offset())
         run.in_offset_order = False  # a record is missing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -70,6 +70,7 @@ class ShareLoop:
         self._oldest = oldest
         self._drain_s = drain_s
         self._borrowed: list[ShareMessage] = []
+        self._lent_until = 0.0
 
     def run(self, topics: Sequence[str]) -> None:
         """Work until a stop is requested, or a record can neither be handled nor become a dead letter."""
@@ -81,9 +82,9 @@ class ShareLoop:
             self._settlement.settle()  # what came late of earlier borrowings
             if borrowed:
                 self._begin(borrowed)
-                self._work(time.monotonic() + LENT_S)
+                self._work(self._lent_until, lambda: self._stop.requested)
                 self._settlement.check()
-                if self._blocked():
+                if self._blocked() or self._stop.requested:  # ``drain`` sees to the rest, in its own time
                     return
                 self._give_back()
 
@@ -91,7 +92,7 @@ class ShareLoop:
         """Finish what is borrowed, give it back, leave; name what remains."""
         self._holdings.draining = True
         if self._borrowed:
-            self._work(time.monotonic() + min(self._drain_s, LENT_S))
+            self._work(min(self._lent_until, time.monotonic() + self._drain_s), lambda: self._stop.hurried)
         blocked = [
             Remaining(*epoch.where, epoch.stop.offset, epoch.stop.reason)
             for epoch in self._holdings.snapshot()
@@ -105,7 +106,7 @@ class ShareLoop:
         return blocked or [Remaining(*place, "still being handled: it comes again") for place in undone]
 
     def _begin(self, borrowed: list[ShareMessage]) -> None:
-        self._borrowed = borrowed
+        self._borrowed, self._lent_until = borrowed, time.monotonic() + LENT_S
         by_partition: defaultdict[TopicPartition, list[ShareMessage]] = defaultdict(list)
         for message in borrowed:
             by_partition[TopicPartition(message.topic(), message.partition())].append(message)
@@ -120,17 +121,18 @@ class ShareLoop:
             if todo and not epoch.closed:
                 self._holdings.runner(where.topic).lanes.offer(epoch, todo)
 
-    def _work(self, deadline: float) -> None:
-        """Let handlers work until all that is borrowed is done, or its time is over."""
+    def _work(self, deadline: float, is_over: Callable[[], bool]) -> None:
+        """Let handlers work until all that is borrowed is done, or their time is over."""
         look_at = 0.0
         while self._pending() and not self._blocked():
             now = time.monotonic()
-            if now >= deadline or self._stop.hurried:
+            if now >= deadline or is_over():
                 break
             self._settlement.settle()
             for guard in self._guards:
                 for epoch, messages in guard.due():
-                    self._holdings.runner(epoch.topic).lanes.offer(epoch, messages)
+                    if todo := guard.admit(epoch, messages):
+                        self._holdings.runner(epoch.topic).lanes.offer(epoch, todo)
             for run in self._delays.pop_due(now):
                 self._holdings.runner(run.epoch.topic).put(run)
             for runner in self._holdings.runners:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 __all__ = ["StopRequest"]
 
 
@@ -11,10 +13,19 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self.hurried = False
+        #: When it was asked first, in monotonic seconds.
+        self.requested_at = 0.0
         #: Whether a signal asked: then the program is to end, not only the worker.
         self.by_signal = False
 
     def request(self) -> None:
         """Ask to stop; asked again, ask not to wait for handlers any more."""
-        self.hurried = self.requested
+        if self.requested:
+            self.hurried = True
+            return
+        self.requested_at = time.monotonic()
         self.requested = True
+
+    def is_over(self, drain_s: float) -> bool:
+        """Whether who was asked to stop, and may take so long, waits for no handler any more."""
+        return self.hurried or (self.requested and time.monotonic() >= self.requested_at + drain_s)
