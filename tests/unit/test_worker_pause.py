@@ -222,37 +222,44 @@ def test_a_breaker_that_makes_no_sense_is_refused(wrong):
 
 @pytest.mark.parametrize("how", ["def", "async"])
 def test_a_pause_holds_what_waits_for_a_thread_too_and_a_stop_in_it_buries_nothing(how):
-    kafka, worker, go = MemoryKafka({"orders": 1}), Worker(), threading.Event()
+    kafka, worker = MemoryKafka({"orders": 1}), Worker()
+    first, later, probes = threading.Event(), threading.Event(), threading.Event()
     calls: list[int] = []
 
-    async def fail(record: Record) -> None:
+    def gate(record: Record) -> threading.Event:
         calls.append(record.offset)
+        if pauses(handler):
+            return probes
+        return first if len(calls) <= 4 else later
+
+    async def fail(record: Record) -> None:
+        go = gate(record)
         while not go.is_set():
             await asyncio.sleep(0.01)
         raise ConnectionError("the database is away")
 
     def fail_at_once(record: Record) -> None:
-        calls.append(record.offset)
-        assert go.wait(20)
+        assert gate(record).wait(20)
         raise ConnectionError("the database is away")
 
-    options = {"concurrency": 4, "retry": Backoff(attempts=1), "breaker": Breaker(failures=2, keys=2, first_s=0.5)}
+    options = {"concurrency": 4, "retry": Backoff(attempts=1), "breaker": Breaker(failures=2, keys=2, first_s=1)}
     handler = fail if how == "async" else fail_at_once
     worker.handler("orders", **options)(handler)
     for number in range(60):
         kafka.send("orders", "x", key=b"%d" % number)
     with member(worker, kafka) as running:
         eventually(lambda: len(calls) == 4)
-        go.set()
+        first.set()
         eventually(lambda: pauses(handler))
-        time.sleep(0.3)
+        assert len(calls) <= 8, "those that were at work, and those that took their places before it paused"
         begun = len(calls)
-        assert begun < 12, "those that were at work, and few more before it paused"
-        go.clear()
+        later.set()
         eventually(lambda: len(calls) == begun + 1)  # a probe, which the stop finds at work
+        time.sleep(0.3)
+        assert len(calls) == begun + 1
         died = len(dead(kafka))
         worker.stop()
-        go.set()
+        probes.set()
         assert running.join() == 0
     assert len(dead(kafka)) == died
     assert died <= 1, "only what died before it was known to be systemic"
