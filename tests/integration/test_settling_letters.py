@@ -301,6 +301,8 @@ def recado_state(scene) -> str:  # noqa: F811
         (["redrive", "--all", "--rate", "0"], "--rate"),
         (["redrive", "--all", "dlq.g.t/0/1"], "--all"),
         (["redrive", "dlq.g.t/0/99999999999999999999"], "TOPIC/PARTITION/OFFSET"),
+        (["redrive", "--resume", "--dry-run"], "--dry-run"),
+        (["redrive", "--resume", "--value", __file__], "--value"),
         (["show", "dlq.g.t/0/99999999999999999999"], "TOPIC/PARTITION/OFFSET"),
         (["show", "dlq.g.t/9999999999/0"], "TOPIC/PARTITION/OFFSET"),
         (["list", "--since", "1h", "--until", "2h"], "--since"),

@@ -106,8 +106,9 @@ def redrive(
     """
     settings = settings_to_look()
     if resume is not None:
-        if any(content for name, content in given.items() if name not in ("by", "dry_run")):
-            raise click.UsageError("--resume takes no filter: the redrive goes on as it was asked for.")
+        if value is not None or any(content for name, content in given.items() if name != "by"):
+            said = "--resume takes no filter, no --value and no --dry-run"
+            raise click.UsageError(f"{said}: the redrive goes on as it was asked for.")
         desk = Desk(settings, settings.group)
         job = desk.unfinished(resume)
         if job is None and resume:
