@@ -196,6 +196,19 @@ def test_ctrl_c_stops_a_redrive_between_two_batches_and_it_goes_on_elsewhere(sce
     assert [message.value() for message in back] == [b'{"n": %d}' % number for number in range(10)]
 
 
+def test_a_redrive_may_try_out_the_rest_when_it_is_resumed(scene, group):  # noqa: F811
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+    desk = Desk(settings, group)
+    job = desk.begin(Filter(), "ana")
+    desk.redrive(job, list(found(desk.look, group, Filter(), dict(job.ends)))[:4])
+    (scene.folder / "broken").touch()
+    with scene.worker(HANDLER, scene.topic):
+        ran = letters(scene, "redrive", "--resume", "--canary")
+        assert (ran.code, "Stopped after 4 letters" in ran.err) == (1, True), ran.err
+        ran = letters(scene, "redrive", "--resume")
+        assert (ran.code, "Stopped after 5 letters" in ran.err) == (1, True), ran.err
+
+
 def test_a_letter_that_does_not_tell_where_it_stood_comes_back_as_it_is(scene, topic, monkeypatch):  # noqa: F811
     monkeypatch.chdir(scene.folder)
     name = topic(partitions=1)

@@ -116,8 +116,10 @@ def redrive(
         if job is None:
             click.echo("No redrive was left unfinished.", err=True)
             return 0
-        changes = {"rate": rate} if rate else {}
-        job = desk.note(job, state="running", canary=list(CANARY) if canary else job.canary, **changes)
+        changes: dict[str, object] = {"rate": rate} if rate else {}
+        if canary:  # steps are counted from the first letter on: so what came back is one of them
+            changes["canary"] = [*([job.redriven] if job.redriven else []), *CANARY]
+        job = desk.note(job, state="running", **changes)
     else:
         wanted = _filter(given)
         if value is not None and len(wanted.letters) != 1:

@@ -157,8 +157,10 @@ class Redrive:
         return ended
 
     def _steps(self) -> Iterator[int]:
-        """The first steps that were not taken yet."""
+        """The first steps that were not taken yet; where the last one may not have ended, none at all comes first."""
         before = self.job.redriven
+        if 0 < before <= sum(self.job.canary):
+            yield 0
         for size in self.job.canary:
             if before < size:
                 yield min(size - before, MAX_STEP)
