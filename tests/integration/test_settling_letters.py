@@ -133,6 +133,23 @@ def test_what_is_discarded_is_gone_from_every_list_and_it_is_known_who_did_it(sc
     assert letters(scene, "redrive", "nonsense").code == 2
 
 
+def test_what_is_settled_is_shown_so_and_does_not_hide_what_is_not(scene, group):  # noqa: F811
+    place = f"dlq.{group}.{scene.topic}/0"
+    of = ["--bootstrap-servers", scene.bootstrap]
+
+    def shown(offset: int) -> tuple[str | None, bool]:
+        letter = ["dead-letters", "show", f"{place}/{offset}", *of]
+        return recado(*letter, "--json").json["settled"], "settled  " in recado(*letter).out
+
+    assert letters(scene, "discard", f"{place}/8", "--reason", "x", "--yes").code == 0
+    assert letters(scene, "redrive", f"{place}/9", "--no-follow").code == 0
+    assert [shown(offset) for offset in (7, 8, 9)] == [(None, False), ("discarded", True), ("redriven", True)]
+    ran = letters(scene, "list", "--limit", "2")
+    assert "8 dead letters" in ran.err
+    assert "What was read is settled" in ran.out + ran.err
+    assert "has none" not in ran.out + ran.err
+
+
 def test_who_begins_later_takes_over_and_nothing_is_redriven_twice(scene, group):  # noqa: F811
     settings = Settings(bootstrap_servers=scene.bootstrap)
     Admin(settings).create_topic(retry_topic(group, scene.topic), partitions=1)
