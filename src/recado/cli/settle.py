@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from recado.cli.letter_filter import filter_of, filter_options
+from recado.cli.letter_filter import filter_of, filter_options, readable
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.status_line import StatusLine
@@ -44,7 +44,7 @@ def _noted(most: int) -> Callable[[click.Context, click.Parameter, str | None], 
     def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         if value is not None and len(value) > most:
             raise click.BadParameter(f"it has {len(value)} characters, and {most} at most are noted.")
-        return value
+        return readable(context, parameter, value)
 
     return check
 
