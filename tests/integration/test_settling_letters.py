@@ -311,6 +311,18 @@ def test_who_is_taken_over_hears_it_and_how_to_go_on(scene, group):  # noqa: F81
     assert (process.returncode, first, "redrive --resume" in second) == (3, sentence, True)
 
 
+def test_who_discards_and_is_taken_over_hears_it(scene, group, monkeypatch):  # noqa: F811
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+
+    def confirm(*_: object, **__: object) -> bool:
+        return bool(Desk(settings, group))  # meanwhile another one begins
+
+    monkeypatch.setattr("click.confirm", confirm)
+    ran = letters(scene, "discard", "--all", "--reason", "x")
+    assert (ran.code, "another program settles" in ran.err, "Stopped after 0 letters" in ran.err) == (3, True, True)
+    assert listed(scene)["total"] == 10
+
+
 def redriving(scene, *words: str) -> subprocess.Popen[str]:  # noqa: F811
     """A redrive in a process of its own; what it says is on stderr."""
     command = [sys.executable, "-m", "recado", "dead-letters", "redrive", *words]

@@ -146,7 +146,7 @@ def redrive(
 def discard(reason: str, yes: bool, **given: Any) -> int:
     """Give dead letters up for good. They stay in Kafka, but nothing lists or redrives them any more.
 
-    Who did it and why is noted in Kafka beside it.
+    Who did it and why is noted in Kafka beside it. Exit code 3: stopped, as another program settles letters.
 
     \b
     Examples:
@@ -167,12 +167,17 @@ def discard(reason: str, yes: bool, **given: Any) -> int:
             click.echo("No letter is meant.", err=True)
             return 0
         click.confirm(f"Discard {total:,} letters of group {settings.group}?", abort=True, err=True)
-    with StatusLine() as line:
-        for batch in batches(found(desk.look, settings.group, wanted, ends)):
-            desk.discard(batch, by=given["by"] or getpass.getuser(), reason=reason)
-            count += len(batch)
-            line.show(f"{count:,} discarded")
-    desk.leave()
+    try:
+        with StatusLine() as line:
+            for batch in batches(found(desk.look, settings.group, wanted, ends)):
+                desk.discard(batch, by=given["by"] or getpass.getuser(), reason=reason)
+                count += len(batch)
+                line.show(f"{count:,} discarded")
+        desk.leave()
+    except TakenOver as error:
+        click.echo(f"recado: {error}", err=True)
+        click.echo(f"Stopped after {count:,} letters. Ask for it again: what is discarded is passed over.", err=True)
+        return LEFT
     click.echo(f"Discarded {count:,} letters of group {settings.group}.", err=True)
     return 0
 
