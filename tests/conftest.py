@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from recado.embedded import EmbeddedKafka
 from tests.kafka_fixture import start_kafka
+from tests.mock_kafka import MockKafka, start_mock_kafka
 
 # On a busy machine an example takes as long as it takes; what is slow is for the benchmarks to say.
 hypothesis.settings.register_profile("recado", deadline=None)
@@ -47,6 +48,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
 def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     """Three brokers, shared by the whole run; a test that kills or pauses one brings it back."""
     with start_kafka(tmp_path_factory.mktemp("cluster"), brokers=3) as running:
+        yield running
+
+
+@pytest.fixture
+def mock_kafka() -> Iterator[MockKafka]:
+    """The broker that librdkafka mocks."""
+    with start_mock_kafka() as running:
         yield running
 
 

@@ -121,6 +121,12 @@ class Doubtful:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
+    def __len__(self) -> int:
+        return len(self._client)
+
+    def __bool__(self) -> bool:
+        return True  # as confluent_kafka's, also when it holds nothing
+
     def commit_transaction(self, timeout: float) -> None:
         if self._commits:
             self._client.commit_transaction(timeout)

@@ -133,6 +133,23 @@ def test_what_is_discarded_is_gone_from_every_list_and_it_is_known_who_did_it(sc
     assert letters(scene, "redrive", "nonsense").code == 2
 
 
+def test_what_is_settled_is_shown_so_and_does_not_hide_what_is_not(scene, group):  # noqa: F811
+    place = f"dlq.{group}.{scene.topic}/0"
+    of = ["--bootstrap-servers", scene.bootstrap]
+
+    def shown(offset: int) -> tuple[str | None, bool]:
+        letter = ["dead-letters", "show", f"{place}/{offset}", *of]
+        return recado(*letter, "--json").json["settled"], "settled  " in recado(*letter).out
+
+    assert letters(scene, "discard", f"{place}/8", "--reason", "x", "--yes").code == 0
+    assert letters(scene, "redrive", f"{place}/9", "--no-follow").code == 0
+    assert [shown(offset) for offset in (7, 8, 9)] == [(None, False), ("discarded", True), ("redriven", True)]
+    ran = letters(scene, "list", "--limit", "2")
+    assert "8 dead letters" in ran.err
+    assert "What was read is settled" in ran.out + ran.err
+    assert "has none" not in ran.out + ran.err
+
+
 def test_who_begins_later_takes_over_and_nothing_is_redriven_twice(scene, group):  # noqa: F811
     settings = Settings(bootstrap_servers=scene.bootstrap)
     Admin(settings).create_topic(retry_topic(group, scene.topic), partitions=1)
@@ -194,6 +211,19 @@ def test_ctrl_c_stops_a_redrive_between_two_batches_and_it_goes_on_elsewhere(sce
     assert letters(scene, "redrive", "--resume", "--no-follow").code == 0
     back = read_all(scene.bootstrap, retry_topic(group, scene.topic))
     assert [message.value() for message in back] == [b'{"n": %d}' % number for number in range(10)]
+
+
+def test_a_redrive_may_try_out_the_rest_when_it_is_resumed(scene, group):  # noqa: F811
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+    desk = Desk(settings, group)
+    job = desk.begin(Filter(), "ana")
+    desk.redrive(job, list(found(desk.look, group, Filter(), dict(job.ends)))[:4])
+    (scene.folder / "broken").touch()
+    with scene.worker(HANDLER, scene.topic):
+        ran = letters(scene, "redrive", "--resume", "--canary")
+        assert (ran.code, "Stopped after 4 letters" in ran.err) == (1, True), ran.err
+        ran = letters(scene, "redrive", "--resume")
+        assert (ran.code, "Stopped after 5 letters" in ran.err) == (1, True), ran.err
 
 
 def test_a_letter_that_does_not_tell_where_it_stood_comes_back_as_it_is(scene, topic, monkeypatch):  # noqa: F811
@@ -281,6 +311,18 @@ def test_who_is_taken_over_hears_it_and_how_to_go_on(scene, group):  # noqa: F81
     assert (process.returncode, first, "redrive --resume" in second) == (3, sentence, True)
 
 
+def test_who_discards_and_is_taken_over_hears_it(scene, group, monkeypatch):  # noqa: F811
+    settings = Settings(bootstrap_servers=scene.bootstrap)
+
+    def confirm(*_: object, **__: object) -> bool:
+        return bool(Desk(settings, group))  # meanwhile another one begins
+
+    monkeypatch.setattr("click.confirm", confirm)
+    ran = letters(scene, "discard", "--all", "--reason", "x")
+    assert (ran.code, "another program settles" in ran.err, "Stopped after 0 letters" in ran.err) == (3, True, True)
+    assert listed(scene)["total"] == 10
+
+
 def redriving(scene, *words: str) -> subprocess.Popen[str]:  # noqa: F811
     """A redrive in a process of its own; what it says is on stderr."""
     command = [sys.executable, "-m", "recado", "dead-letters", "redrive", *words]
@@ -301,9 +343,16 @@ def recado_state(scene) -> str:  # noqa: F811
         (["redrive", "--all", "--rate", "0"], "--rate"),
         (["redrive", "--all", "dlq.g.t/0/1"], "--all"),
         (["redrive", "dlq.g.t/0/99999999999999999999"], "TOPIC/PARTITION/OFFSET"),
+        (["redrive", "--resume", "--dry-run"], "--dry-run"),
+        (["redrive", "--resume", "--value", __file__], "--value"),
         (["show", "dlq.g.t/0/99999999999999999999"], "TOPIC/PARTITION/OFFSET"),
         (["show", "dlq.g.t/9999999999/0"], "TOPIC/PARTITION/OFFSET"),
         (["list", "--since", "1h", "--until", "2h"], "--since"),
+        (["list", "--text", "\udcff"], "--text"),
+        (["list", "--kind", "\udcff"], "--kind"),
+        (["redrive", "--key", "\udcff"], "--key"),
+        (["redrive", "--all", "--by", "\udcff"], "--by"),
+        (["discard", "--all", "--reason", "\udcff"], "--reason"),
         (["discard", "--all", "--reason", " ", "--dry-run"], "--reason"),
         (["discard", "--all", "--reason", "x" * 4_001], "--reason"),
         (["discard", "--all", "--reason", "x", "--by", "x" * 501], "--by"),

@@ -109,6 +109,20 @@ def cluster(monkeypatch) -> Cluster:
     return found
 
 
+def test_a_redrive_is_stopped_also_while_it_searches(cluster, monkeypatch):
+    cluster.dies("orders", 9)
+    at, looked = Desk(cluster.settings, GROUP), []
+
+    def means(wanted: Filter, message: Message, group: str) -> bool:
+        looked.append(message.offset())
+        run.stop()
+        return False
+
+    monkeypatch.setattr(Filter, "means", means)
+    run = Redrive(at, at.begin(Filter(text="nowhere"), "ana"))
+    assert (run.run(), run.job.state, looked) == ("stopped", "stopped", [0])
+
+
 def test_letters_that_cannot_come_back_hold_up_no_others(cluster):
     cluster.dies("gone", 3)
     cluster.dies("orders", 2)

@@ -8,13 +8,18 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from recado.errors import DeliveryUnknown, KafkaUnreachable
 from recado.kafka import producer
+from recado.kafka.abstract import Committed, Enlisted
+from recado.kafka.config import producer_config
 from recado.kafka.delivery import Delivery
 from recado.kafka.producer import KafkaProducer
-from recado.record import Outgoing
+from recado.kafka.transactor import KafkaTransactor
+from recado.record import Outgoing, TopicPartition
+from recado.settings import Settings
+from tests.mock_kafka import MockKafka
 from tests.programs import eventually
 
 FATAL = KafkaError(KafkaError._FATAL, "out of sequence", fatal=True)
@@ -26,6 +31,10 @@ def _refuse_onlookers(config: dict[str, Any]) -> None:
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
 
+def _raise_fatal() -> None:
+    raise KafkaException(FATAL)
+
+
 class Client:
     """Holds what is produced until the test confirms, and breaks when it is told to."""
 
@@ -33,7 +42,6 @@ class Client:
 
     def __init__(self, config: dict[str, Any], logger: object) -> None:
         _refuse_onlookers(config)
-        self._on_error: Callable[[KafkaError], None] = config["error_cb"]
         self._held: list[Callable[..., None]] = []
         self._due: list[Callable[[], None]] = []
         self._broken = False
@@ -48,11 +56,12 @@ class Client:
         self._held.append(rest[0])
 
     def poll(self, timeout_s: float) -> int:
-        due, self._due = self._due, []
-        for call in due:
-            call()
         threading.Event().wait(0.001)  # as the real one, which gives up the interpreter while it waits
-        return len(due)
+        served = 0
+        while self._due:
+            served += 1
+            self._due.pop(0)()
+        return served
 
     def purge(self) -> None:
         held, self._held = self._held, []
@@ -65,7 +74,7 @@ class Client:
 
     def break_down(self) -> None:
         self._broken = True
-        self._due.append(lambda: self._on_error(FATAL))
+        self._due.append(_raise_fatal)  # as the real one: ``error_cb`` is told nothing
 
 
 class Message:
@@ -101,6 +110,34 @@ def test_producer_is_replaced_after_a_fatal_error(monkeypatch: pytest.MonkeyPatc
     assert told.wait(20)
     assert later.fates == [(0, 7, 1_700_000_000_000)]
     assert with_fatal.close(1) == 0
+
+
+def test_librdkafka_tells_of_a_fatal_error_as_it_is_believed_to(mock_kafka: MockKafka) -> None:
+    real = KafkaProducer(producer_config(Settings(bootstrap_servers=mock_kafka.bootstrap_servers)))
+    try:
+        first = real.client
+        delivery, told = sent(real)
+        assert told.wait(20)
+        mock_kafka.break_down(first)
+        eventually(lambda: real.client is not first)
+        delivery, told = sent(real)
+        assert told.wait(20)
+        assert not isinstance(delivery.fates[0], Exception)
+    finally:
+        real.close(1)
+
+
+def test_what_fails_for_good_in_a_transaction_is_told_as_any_other_failure(mock_kafka: MockKafka) -> None:
+    """After what it called a repeat and has not, this broker takes nothing more of the producer."""
+    settings = Settings(bootstrap_servers=mock_kafka.bootstrap_servers)
+    record = Outgoing("orders", b"x", "id", b"k", [], 0)
+    member = Consumer({"bootstrap.servers": mock_kafka.bootstrap_servers, "group.id": "g"})
+    enlisted = Enlisted({TopicPartition("orders", 0): Committed(1, "")}, member.consumer_group_metadata())
+    transactor = KafkaTransactor(settings, "g")
+    mock_kafka.call_a_repeat()
+    assert [transactor.transact([record], enlisted).committed for _ in range(2)] == [False, False]
+    transactor.close()
+    member.close()
 
 
 def test_a_producer_that_cannot_be_replaced_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

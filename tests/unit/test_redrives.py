@@ -16,6 +16,8 @@ from recado.kafka.memory import MemoryMessage
 from recado.letters import redrive, running
 from recado.letters.desk import Found
 from recado.letters.filter import Filter
+from recado.letters.follow import Fates
+from recado.letters.origins import Origins
 from recado.letters.redrive import Redrive
 from recado.letters.running import Report, Running
 from recado.outcomes.letter import letter_of
@@ -47,6 +49,9 @@ class FakeDesk:
     def note(self, job: Job, **changes: Any) -> Job:
         self.noted.append(msgspec.structs.replace(job, **changes))
         return self.noted[-1]
+
+    def conclude(self, job: Job, succeeded: int, dead_again: int) -> Job:
+        return self.note(job, succeeded=succeeded, dead_again=dead_again)
 
     def leave(self) -> None:
         pass
@@ -81,6 +86,24 @@ def test_what_has_sent_another_value_is_noted():
     run = Redrive(desk, a_job(), value=b"better")
     assert (run.run(follow=False), run.is_noted) == ("looked away", True)
     assert [(job.state, job.redriven) for job in desk.noted] == [("running", 3), ("done", 3)]
+
+
+@pytest.mark.parametrize(
+    ("canary", "redriven", "waits"),
+    [([1, 10], 1, True), ([1], 1, True), ([4, 1, 10], 4, True), ([1], 2, False), ([], 1, False)],
+)
+def test_who_resumes_waits_first_for_what_the_last_step_brought_back(monkeypatch, canary, redriven, waits):
+    looks: list[int] = []
+
+    def fates(*_: object) -> Fates:
+        looks.append(run.count)
+        return Fates(redriven - 1, 1, 0)
+
+    monkeypatch.setattr(redrive, "brought_back", lambda *_: Origins([("orders", 0, 7)]))
+    monkeypatch.setattr(redrive, "Look", lambda *_: None)
+    monkeypatch.setattr(redrive, "fates", fates)
+    run = Redrive(FakeDesk(Settings(), "g"), a_job(canary=canary, redriven=redriven))
+    assert (run.run(), run.count, looks) == (("stopped", 0, [0]) if waits else ("dead again", 3, [3]))
 
 
 @pytest.fixture

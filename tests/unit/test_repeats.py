@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from recado.errors import DeliveryUnknown
+from recado.errors import DeliveryFailed, DeliveryUnknown, RecadoError
 from recado.kafka.delivery import Delivery, Summary
+from recado.kafka.exclusive import Exclusive
 from recado.kafka.producer import KafkaProducer
 from recado.kafka.repeats import Repeats
 from recado.record import Outgoing
+from recado.settings import Settings
 
 
 def report(offset: int | None, partition: int = 0) -> SimpleNamespace:
@@ -42,3 +44,14 @@ def test_what_a_broker_calls_a_repeat_is_unknown_and_not_delivered(kind):
     assert ended == [delivery]
     fates = delivery.failures if kind is Summary else dict(enumerate(delivery.fates))
     assert [isinstance(fates.get(index), DeliveryUnknown) for index in range(3)] == [True, True, False]
+
+
+def test_who_writes_alone_writes_nothing_of_what_a_broker_calls_a_repeat(mock_kafka):
+    writer = Exclusive(Settings(bootstrap_servers=mock_kafka.bootstrap_servers), "one")
+    some = [Outgoing("orders", b"x", "", b"k", [], 0), Outgoing("orders", b"y", "", b"k", [], 0)]
+    writer.write(some)
+    mock_kafka.call_a_repeat()
+    with pytest.raises(DeliveryFailed, match=r"topic orders for a repeat.* nothing of the transaction was written"):
+        writer.write(some)
+    with pytest.raises(RecadoError, match="OUT_OF_ORDER_SEQUENCE_NUMBER"):  # it fails for good: told as anything else
+        writer.write(some)

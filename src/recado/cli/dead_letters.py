@@ -27,6 +27,7 @@ from recado.letters.shown import as_object
 from recado.outcomes.group_topics import DEAD_LETTER
 from recado.outcomes.letter import Letter, letter_of
 from recado.outcomes.letter_kinds import Kind
+from recado.outcomes.settled import What
 from recado.record import place_of
 from recado.tracking.look import Look
 
@@ -93,7 +94,12 @@ def list_(limit: int, everything: bool, letters: int, as_json: bool, **given: An
             f"{found.read:,} read{more}",
             err=True,
         )
-    none = f"Group {found.group} has none." if wanted == Filter() else "None of what was read is meant."
+    if wanted != Filter():
+        none = "None of what was read is meant."
+    elif everything or found.read >= found.total:
+        none = f"Group {found.group} has none."
+    else:
+        none = "What was read is settled, or another group's."
     show_table(
         ("letters", "first", "last", "kind", "newest", "error"), [_row(kind) for kind in found.kinds], empty=none
     )
@@ -106,7 +112,7 @@ def list_(limit: int, everything: bool, letters: int, as_json: bool, **given: An
 @dead_letters.command()
 @click.argument("letter", metavar="TOPIC/PARTITION/OFFSET")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, key and value as text or base64.")
-@settings_options()
+@settings_options(group="Whose dead letter, where it does not tell.")
 def show(letter: str, as_json: bool) -> int:
     """Show one dead letter: where it stood, every failed attempt, the stack, headers and value.
 
@@ -119,7 +125,8 @@ def show(letter: str, as_json: bool) -> int:
     if place is None:
         raise click.UsageError(f"{letter!r} names no dead letter: it must be TOPIC/PARTITION/OFFSET.")
     where, offset = place
-    with Peek(settings_to_look()) as peek:
+    settings = settings_to_look()
+    with Peek(settings) as peek:
         message = peek.at(where, [offset]).get(offset)
     if message is None:
         raise RecadoError(
@@ -128,10 +135,11 @@ def show(letter: str, as_json: bool) -> int:
     found = letter_of(message)
     if found.source_offset < 0 and not where.topic.startswith(DEAD_LETTER):
         raise RecadoError(f"the record at {letter} is no dead letter. `recado where {letter}` tells of it.")
+    settled = Look(settings).settled(found.group or settings.group).of(*where, offset)
     if as_json:
-        click.echo(msgspec.json.encode(as_object(message)))
+        click.echo(msgspec.json.encode(as_object(message, settled)))
         return 0
-    for line in _lines(found, message):
+    for line in _lines(found, message, settled):
         click.echo(line)
     return 0
 
@@ -147,13 +155,14 @@ def _row(kind: Kind) -> tuple[str, ...]:
     )
 
 
-def _lines(letter: Letter, message: Message) -> Iterator[str]:
+def _lines(letter: Letter, message: Message, settled: What | None) -> Iterator[str]:
     facts = {
         "letter": f"{letter.topic}/{letter.partition}/{letter.offset}",
         "id": letter.id,
         "stood at": f"{letter.source_topic}/{letter.source_partition}/{letter.source_offset}",
         "group": letter.group,
         "dead since": moment(letter.timestamp_ms),
+        "settled": settled or "",
         "attempts": str(letter.attempts or ""),
         "first failure": moment(letter.first_failure_ms),
         "last failure": moment(letter.last_failure_ms),

@@ -12,18 +12,27 @@ from recado.cli.tail import moment_ms
 from recado.letters.filter import Filter
 from recado.record import name_of, place_of
 
-__all__ = ["filter_of", "filter_options"]
+__all__ = ["filter_of", "filter_options", "readable"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def readable(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse what is not UTF-8: Python hands out such bytes as characters that can be written nowhere."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is not UTF-8.") from None
+    return value
 
 
 def filter_options(command: F) -> F:
     """Give a command these options; what they give, ``filter_of`` reads."""
     options = [
-        click.option("--topic", default="", help="Those of this source topic."),
-        click.option("--kind", default="", help="Those of this kind, as `list` writes it."),
-        click.option("--key", help="Those with this key."),
-        click.option("--text", default="", help="Those with this text in the value or the error."),
+        click.option("--topic", default="", callback=readable, help="Those of this source topic."),
+        click.option("--kind", default="", callback=readable, help="Those of this kind, as `list` writes it."),
+        click.option("--key", callback=readable, help="Those with this key."),
+        click.option("--text", default="", callback=readable, help="Those with this text in the value or the error."),
         click.option("--since", metavar="SPAN|TIME", help="Those that died since then: 10m, 2h, 1d ago, or a time."),
         click.option("--until", metavar="SPAN|TIME", help="Those that died before that."),
     ]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from recado.cli.letter_filter import filter_of, filter_options
+from recado.cli.letter_filter import filter_of, filter_options, readable
 from recado.cli.look import settings_to_look
 from recado.cli.options import settings_options
 from recado.cli.status_line import StatusLine
@@ -44,7 +44,7 @@ def _noted(most: int) -> Callable[[click.Context, click.Parameter, str | None], 
     def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         if value is not None and len(value) > most:
             raise click.BadParameter(f"it has {len(value)} characters, and {most} at most are noted.")
-        return value
+        return readable(context, parameter, value)
 
     return check
 
@@ -106,8 +106,9 @@ def redrive(
     """
     settings = settings_to_look()
     if resume is not None:
-        if any(content for name, content in given.items() if name not in ("by", "dry_run")):
-            raise click.UsageError("--resume takes no filter: the redrive goes on as it was asked for.")
+        if value is not None or any(content for name, content in given.items() if name != "by"):
+            said = "--resume takes no filter, no --value and no --dry-run"
+            raise click.UsageError(f"{said}: the redrive goes on as it was asked for.")
         desk = Desk(settings, settings.group)
         job = desk.unfinished(resume)
         if job is None and resume:
@@ -115,8 +116,10 @@ def redrive(
         if job is None:
             click.echo("No redrive was left unfinished.", err=True)
             return 0
-        changes = {"rate": rate} if rate else {}
-        job = desk.note(job, state="running", canary=list(CANARY) if canary else job.canary, **changes)
+        changes: dict[str, object] = {"rate": rate} if rate else {}
+        if canary:  # steps are counted from the first letter on: so what came back is one of them
+            changes["canary"] = [*([job.redriven] if job.redriven else []), *CANARY]
+        job = desk.note(job, state="running", **changes)
     else:
         wanted = _filter(given)
         if value is not None and len(wanted.letters) != 1:
@@ -143,7 +146,7 @@ def redrive(
 def discard(reason: str, yes: bool, **given: Any) -> int:
     """Give dead letters up for good. They stay in Kafka, but nothing lists or redrives them any more.
 
-    Who did it and why is noted in Kafka beside it.
+    Who did it and why is noted in Kafka beside it. Exit code 3: stopped, as another program settles letters.
 
     \b
     Examples:
@@ -164,12 +167,17 @@ def discard(reason: str, yes: bool, **given: Any) -> int:
             click.echo("No letter is meant.", err=True)
             return 0
         click.confirm(f"Discard {total:,} letters of group {settings.group}?", abort=True, err=True)
-    with StatusLine() as line:
-        for batch in batches(found(desk.look, settings.group, wanted, ends)):
-            desk.discard(batch, by=given["by"] or getpass.getuser(), reason=reason)
-            count += len(batch)
-            line.show(f"{count:,} discarded")
-    desk.leave()
+    try:
+        with StatusLine() as line:
+            for batch in batches(found(desk.look, settings.group, wanted, ends)):
+                desk.discard(batch, by=given["by"] or getpass.getuser(), reason=reason)
+                count += len(batch)
+                line.show(f"{count:,} discarded")
+        desk.leave()
+    except TakenOver as error:
+        click.echo(f"recado: {error}", err=True)
+        click.echo(f"Stopped after {count:,} letters. Ask for it again: what is discarded is passed over.", err=True)
+        return LEFT
     click.echo(f"Discarded {count:,} letters of group {settings.group}.", err=True)
     return 0
 

@@ -34,7 +34,7 @@ PATIENT_LINGER_MS = 10
 #: with its partitions, nor reads what stands behind it. Kafka's default is a minute.
 TRANSACTION_TIMEOUT_MS = 15_000
 
-#: How long a transaction's records wait for company, in milliseconds: its end sends them anyhow.
+#: How long a transaction's records wait for company, in milliseconds: its end waits for them.
 TRANSACTION_LINGER_MS = 2
 
 #: What a record may weigh beyond ``RECADO_MAX_RECORD_BYTES`` in librdkafka's eyes (batch and record framing).

@@ -21,6 +21,7 @@ from recado.kafka.delivery import Delivery, Summary
 from recado.kafka.failures import client_failure, delivery_failure, is_unreachable
 from recado.kafka.quiet import Seldom, quiet_logger
 from recado.kafka.repeats import Repeats, doubtful
+from recado.kafka.serve import serve
 
 __all__ = ["KafkaProducer"]
 
@@ -198,7 +199,9 @@ class KafkaProducer:
                 self.suspect()
 
     def _serve(self, timeout_s: float) -> None:
-        self.client.poll(timeout_s)
+        generation = self._generation
+        if (fatal := serve(self.client, timeout_s)) is not None:
+            self._on_error(generation, fatal)
         left = len(self.client)
         if not left or left < self._left:
             self._moved_at = time.monotonic()
@@ -232,7 +235,7 @@ class KafkaProducer:
         now = time.monotonic()
         for client, _ in self._retired:
             client.purge()
-            client.poll(0)
+            serve(client, 0)
         self._retired = [(client, until) for client, until in self._retired if len(client) or until > now]
 
     def _on_error(self, generation: int, error: KafkaError) -> None:

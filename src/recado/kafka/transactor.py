@@ -23,6 +23,7 @@ from recado.kafka.config import client_config, transactional_config
 from recado.kafka.failures import delivery_failure
 from recado.kafka.quiet import Seldom, quiet_logger
 from recado.kafka.repeats import Repeats, doubtful
+from recado.kafka.serve import serve, serve_all
 from recado.record import Outgoing, TopicPartition
 from recado.settings import Settings
 
@@ -66,7 +67,7 @@ class KafkaTransactor:
         try:
             client.begin_transaction()
             self._produce(client, records, refused, doubts)
-            client.flush(CALL_S)  # committing does the same, but what is reported must be known before it ends
+            serve_all(client, CALL_S)  # committing does the same, but what is reported must be known before it ends
             if doubts:
                 raise KafkaException(KafkaError(KafkaError._FAIL, doubts[0]))
             if not refused:
@@ -99,7 +100,8 @@ class KafkaTransactor:
                     )  # fmt: skip
                     break
                 except BufferError:
-                    client.poll(FULL_S)
+                    if (fatal := serve(client, FULL_S)) is not None:
+                        raise KafkaException(fatal) from None
                 except KafkaException as failed:
                     failure = delivery_failure(record.topic, failed.args[0])
                     if failure.code == "delivery-unknown":

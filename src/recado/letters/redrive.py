@@ -109,7 +109,7 @@ class Redrive:
         back until then is noted.
         """
         at_once = max(1, int(self.job.rate)) if self.job.rate else BATCH
-        letters = self._possible(found(self._desk.look, self.group, self._wanted, dict(self.job.ends)))
+        letters = self._possible(found(self._desk.look, self.group, self._wanted, dict(self.job.ends), self._check))
         try:
             for size in self._steps():
                 for batch in batches(islice(letters, size), at_once):
@@ -157,8 +157,10 @@ class Redrive:
         return ended
 
     def _steps(self) -> Iterator[int]:
-        """The first steps that were not taken yet."""
+        """The first steps that were not taken yet; where the last one may not have ended, none at all comes first."""
         before = self.job.redriven
+        if 0 < before <= sum(self.job.canary):
+            yield 0
         for size in self.job.canary:
             if before < size:
                 yield min(size - before, MAX_STEP)
@@ -175,10 +177,15 @@ class Redrive:
         self.count += len(batch)
         self._tell(Standing(self.count))
 
+    def _check(self, read: int, total: int) -> None:
+        """While letters are read: many may be that are not meant."""
+        if self._stop.is_set():
+            raise _Stopped
+
     def _follow(self) -> Fates:
         """Wait until all that came back have ended."""
         while len(self._redriven):
-            self.fates = fates(Look(self._desk.settings), self.group, self._redriven, self.job.ends)
+            self.fates = fates(Look(self._desk.settings), self.group, self._redriven, self.job.ends, self._check)
             self._tell(Standing(self.count, self.fates))
             if not self.fates.waiting:
                 return self.fates
