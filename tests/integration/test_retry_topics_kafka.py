@@ -184,7 +184,7 @@ def test_a_failed_keys_order_is_kept_though_workers_are_killed_and_join_and_leav
         producer.produce(name, b"%d" % number, b"%d" % (number % 40))
         producer.poll(0)
     assert producer.flush(30) == 0
-    handler = f"import recado.worker.flow\nrecado.worker.flow.MAX_RECORDS = {budget}\n" + ORDERED
+    handler = f"import recado.worker.handling.flow\nrecado.worker.handling.flow.MAX_RECORDS = {budget}\n" + ORDERED
     kill_twice(scene, handler, name, "ended", 300)
     with scene.worker(handler, name) as program:
         eventually(

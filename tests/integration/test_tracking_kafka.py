@@ -353,7 +353,8 @@ def test_records_that_were_deleted_before_the_worker_read_them_are_told(scene, t
         send(scene.bootstrap, name, "fine")
     commit(scene.bootstrap, scene.group, name, 1)
     delete_records(scene.bootstrap, name, 4)
-    with scene.worker("from recado.worker import audit\naudit.LOOK_EVERY_S = 0.2\n" + HANDLER, name) as program:
+    often = "from recado.worker.reporting import audit\naudit.LOOK_EVERY_S = 0.2\n"
+    with scene.worker(often + HANDLER, name) as program:
         eventually(lambda: "deleted before they were read" in program.log, why=lambda: program.log)
         scene.wait_committed(name, {0: 6})
         [told] = [line for line in program.log.splitlines() if "deleted before they were read" in line]

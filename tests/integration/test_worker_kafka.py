@@ -458,7 +458,7 @@ def test_several_processes_share_the_partitions_and_one_that_dies_is_replaced(sc
 
 
 IMPATIENT = """
-from recado.worker import audit
+from recado.worker.reporting import audit
 audit.LOOK_EVERY_S, audit.GRACE_S, audit.STALLED_S = 0.2, 3.0, 2.0
 """
 

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from recado.errors import KafkaUnreachable, RecadoError
 from recado.record import TopicPartition
 from recado.settings import Settings
-from recado.worker import apart
-from recado.worker.apart import CoordinatorApart
+from recado.worker.reporting import apart
+from recado.worker.reporting.apart import CoordinatorApart
 from tests.programs import kill_zygote_of
 
 ONE = TopicPartition("orders", 0)

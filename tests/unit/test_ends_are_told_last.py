@@ -12,7 +12,7 @@ from recado.errors import NotAllowed
 from recado.kafka.consumer import KafkaConsumer
 from recado.outcomes.group_topics import retry_topic
 from recado.record import TopicPartition
-from recado.worker.returns import Returns
+from recado.worker.ways.returns import Returns
 
 HOME, BACK = TopicPartition("orders", 0), TopicPartition(retry_topic("group", "orders"), 0)
 

@@ -11,7 +11,7 @@ from recado.errors import KafkaUnreachable, RecadoError
 from recado.kafka import admin as admin_module
 from recado.kafka.admin import Admin
 from recado.settings import Settings
-from recado.worker.exit_topics import ExitTopics
+from recado.worker.ways.exit_topics import ExitTopics
 
 
 class Cluster:
@@ -71,7 +71,7 @@ def test_what_nobody_expected_is_told_and_the_next_time_it_is_tried_again(exit_t
 
 @pytest.mark.parametrize("exit_topics", [[KafkaUnreachable("no answer")]], indirect=True)
 def test_while_no_broker_answers_it_goes_on_trying(exit_topics, monkeypatch):
-    monkeypatch.setattr("recado.worker.exit_topics.AGAIN_S", 0.01)
+    monkeypatch.setattr("recado.worker.ways.exit_topics.AGAIN_S", 0.01)
     assert counted(exit_topics, "dlq.g.orders") == 3
 
 

@@ -14,11 +14,11 @@ from recado.kafka.abstract import Committed
 from recado.kafka.memory import MemoryKafka
 from recado.record import TopicPartition
 from recado.telemetry import logs
-from recado.worker.audit import GRACE_S, STALLED_S, Audit
-from recado.worker.crew import crew_of
-from recado.worker.delays import Delays
-from recado.worker.epoch import Epoch
-from recado.worker.holdings import Holdings
+from recado.worker.handling.crew import crew_of
+from recado.worker.handling.delays import Delays
+from recado.worker.handling.holdings import Holdings
+from recado.worker.partition.epoch import Epoch
+from recado.worker.reporting.audit import GRACE_S, STALLED_S, Audit
 
 ONE, TWO = TopicPartition("orders", 0), TopicPartition("orders", 1)
 

@@ -14,8 +14,8 @@ from recado import AlreadyDone, Backoff, Record, Reject, Retry, Worker, offset_t
 from recado.errors import HandlerError
 from recado.kafka.memory import MemoryKafka
 from recado.record import Outgoing, TopicPartition
-from recado.worker import done_ids
-from recado.worker.done_ids import Claim, DoneIds, Verdict
+from recado.worker.handling import done_ids
+from recado.worker.handling.done_ids import Claim, DoneIds, Verdict
 from tests.programs import eventually
 from tests.twin import GROUP, SETTINGS, committed, member, wait_committed
 

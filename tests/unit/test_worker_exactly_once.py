@@ -15,7 +15,7 @@ from recado.kafka.memory import MemoryKafka
 from recado.outcomes import offsets
 from recado.outcomes.offset_map import Encoded, encode
 from recado.record import Outgoing, TopicPartition
-from recado.worker.threads import ThreadRunner
+from recado.worker.handling.threads import ThreadRunner
 from tests.programs import eventually
 from tests.twin import GROUP, committed, member, wait_committed
 

@@ -13,7 +13,7 @@ import pytest
 from recado import Record, Worker
 from recado.kafka.memory import MemoryKafka
 from recado.settings import Settings
-from recado.worker import oldest, pulse
+from recado.worker.reporting import oldest, pulse
 from tests.programs import eventually, free_port
 from tests.twin import GROUP, member, wait_committed
 

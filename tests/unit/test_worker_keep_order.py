@@ -327,7 +327,7 @@ def test_what_comes_back_of_another_partition_is_handled_whatever_its_offset(kaf
 
 def test_what_waits_for_what_is_parked_takes_no_room_from_it(kafka, monkeypatch):
     """Else the worker is full of records that may not begin before it has read what it has no room for."""
-    monkeypatch.setattr("recado.worker.flow.MAX_RECORDS", 40)
+    monkeypatch.setattr("recado.worker.handling.flow.MAX_RECORDS", 40)
     worker = Worker()
     seen = Seen(worker)
     for offset in range(60):
@@ -382,7 +382,7 @@ def parked_late(kafka: MemoryKafka, keys: int) -> int:
 
 
 def test_where_there_is_no_room_to_read_on_what_was_parked_late_still_keeps_its_place(kafka, monkeypatch, capsys):
-    monkeypatch.setattr("recado.worker.flow.MAX_RECORDS", 40)
+    monkeypatch.setattr("recado.worker.handling.flow.MAX_RECORDS", 40)
     worker = Worker()
     seen = Seen(worker)
     count = parked_late(kafka, 10)
@@ -397,7 +397,7 @@ def test_where_there_is_no_room_to_read_on_what_was_parked_late_still_keeps_its_
 def test_where_all_that_there_is_room_for_waits_for_what_there_is_not_one_goes_before_and_the_log_says_so(
     kafka, monkeypatch, capsys
 ):
-    monkeypatch.setattr("recado.worker.flow.MAX_RECORDS", 40)
+    monkeypatch.setattr("recado.worker.handling.flow.MAX_RECORDS", 40)
     worker = Worker()
     seen = Seen(worker)
     count = parked_late(kafka, 2)

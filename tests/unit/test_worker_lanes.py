@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from recado.kafka.abstract import Message
 from recado.kafka.memory import MemoryMessage
 from recado.record import Outgoing, TopicPartition
-from recado.worker.epoch import Epoch
-from recado.worker.gather import Gathering
-from recado.worker.lanes import Lanes
-from recado.worker.run import Run
+from recado.worker.handling.gather import Gathering
+from recado.worker.handling.lanes import Lanes
+from recado.worker.handling.run import Run
+from recado.worker.partition.epoch import Epoch
 
 WHERE = TopicPartition("orders", 0)
 

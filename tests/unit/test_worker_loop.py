@@ -18,7 +18,7 @@ from recado.kafka.memory import MemoryKafka
 from recado.outcomes.history import history_of
 from recado.record import TopicPartition
 from recado.settings import Settings
-from recado.worker import flow
+from recado.worker.handling import flow
 from tests.programs import eventually
 from tests.twin import GROUP, SETTINGS, committed, member, wait_committed
 
@@ -692,7 +692,7 @@ def test_the_health_port_tells_why_it_is_not_ready():
 
 
 def test_a_taken_health_port_gives_way_to_the_next_free_one():
-    from recado.worker.health import HealthPort
+    from recado.worker.reporting.health import HealthPort
 
     first = HealthPort(host="127.0.0.1", port=0, reasons=list)
     second = HealthPort(host="127.0.0.1", port=first.port, reasons=list)

@@ -20,8 +20,9 @@ from recado.outcomes.history import History, header_of
 from recado.record import Outgoing
 from recado.settings import Settings
 from recado.telemetry.bounded import OTHER, Bounded
-from recado.worker import audit, outbound
-from recado.worker.readiness import CODES
+from recado.worker.reporting import audit
+from recado.worker.reporting.readiness import CODES
+from recado.worker.ways import outbound
 from tests.programs import eventually, free_port
 from tests.twin import GROUP, member, wait_committed
 
@@ -166,7 +167,7 @@ def test_what_keeps_a_worker_from_being_ready_is_told_by_its_code(topic, setting
 
 
 def test_every_code_that_a_reason_has_is_known():
-    room = Path(recado.worker.__file__).parent
+    room = Path(recado.worker.__file__).parent / "reporting"
     sources = [(room / name).read_text() for name in ("readiness.py", "audit.py")]
     told = set(re.findall(r'"code": "([a-z-]+)"', sources[0])) | set(re.findall(r'_Trouble\("([a-z-]+)"', sources[1]))
     assert told == set(CODES)

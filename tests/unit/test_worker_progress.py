@@ -12,14 +12,14 @@ from recado.kafka.abstract import Committed
 from recado.kafka.memory import MemoryMessage
 from recado.outcomes.history import History
 from recado.record import HEADER_ID, Outgoing, TopicPartition
-from recado.worker import done_times
-from recado.worker.accepted import accepted_ms, came_ms
-from recado.worker.done_times import DoneTimes, note_done
-from recado.worker.epoch import Epoch
-from recado.worker.holdings import Holdings
-from recado.worker.progress import Progress
-from recado.worker.returned import Returned
-from recado.worker.stamps import MOST, STRIDE, Stamps
+from recado.worker.handling.holdings import Holdings
+from recado.worker.partition import done_times
+from recado.worker.partition.accepted import accepted_ms, came_ms
+from recado.worker.partition.done_times import DoneTimes, note_done
+from recado.worker.partition.epoch import Epoch
+from recado.worker.partition.returned import Returned
+from recado.worker.partition.stamps import MOST, STRIDE, Stamps
+from recado.worker.reporting.progress import Progress
 
 ONE = TopicPartition("orders", 0)
 

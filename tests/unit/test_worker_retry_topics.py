@@ -11,7 +11,7 @@ from recado import Backoff, Record, Reject, Retry, Worker
 from recado.kafka.memory import MemoryKafka
 from recado.outcomes.history import Failure, History, header_of, history_of
 from recado.record import Outgoing, TopicPartition
-from recado.worker import sweep
+from recado.worker.ways import sweep
 from tests.programs import eventually
 from tests.twin import GROUP, committed, member, wait_committed
 from tests.unit.test_worker_outputs import Kafka

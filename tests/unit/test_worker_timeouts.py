@@ -13,8 +13,8 @@ from prometheus_client import REGISTRY
 from recado import Backoff, Record, Worker
 from recado.errors import HandlerError, HandlerFailed, HandlerTimeout, NoProcess
 from recado.kafka.memory import MemoryKafka
-from recado.worker.crew import called
-from recado.worker.zygote import Lane, Zygote
+from recado.worker.handling.crew import called
+from recado.worker.handling.zygote import Lane, Zygote
 from tests.programs import eventually, is_there, kill_zygote_of
 from tests.twin import committed, member, wait_committed
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from recado.kafka.abstract import Message
 from recado.torture.worker import Journal, Place
-from recado.worker.epoch import Epoch
-from recado.worker.handlers import Handler
-from recado.worker.returned import Returned, origin_of
+from recado.worker.handling.handlers import Handler
+from recado.worker.partition.epoch import Epoch
+from recado.worker.partition.returned import Returned, origin_of
 
 __all__ = ["journaled"]
 

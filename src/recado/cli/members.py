@@ -10,7 +10,7 @@ from recado.errors import RecadoError
 from recado.kafka.groups import Group, Member
 from recado.record import TopicPartition
 from recado.settings import Settings
-from recado.worker.apart import CoordinatorApart
+from recado.worker.reporting.apart import CoordinatorApart
 
 __all__ = ["client_id", "shown", "watch_members"]
 

@@ -14,37 +14,37 @@ from recado.kafka.lending import ShareConsumer
 from recado.outcomes.delay_service import DelayService
 from recado.record import TopicPartition
 from recado.settings import Settings
-from recado.worker.ahead import Ahead
-from recado.worker.audit import Audit
 from recado.worker.commits import Commits
-from recado.worker.crew import Crew
-from recado.worker.delays import Delays
-from recado.worker.done_ids import DoneIds
 from recado.worker.drain import Drain, Remaining
-from recado.worker.exit_topics import ExitTopics
-from recado.worker.exits import Exits
-from recado.worker.flow import Flow
-from recado.worker.guard import Guard
-from recado.worker.handlers import Handlers
-from recado.worker.health import Reason
-from recado.worker.holdings import Holdings
-from recado.worker.leaving import Leaving
+from recado.worker.handling.crew import Crew
+from recado.worker.handling.delays import Delays
+from recado.worker.handling.done_ids import DoneIds
+from recado.worker.handling.flow import Flow
+from recado.worker.handling.guard import Guard
+from recado.worker.handling.handlers import Handlers
+from recado.worker.handling.holdings import Holdings
+from recado.worker.handling.pause import Pause
+from recado.worker.handling.runner import Runner
 from recado.worker.loop import Loop
-from recado.worker.oldest import AtWork, Oldest
-from recado.worker.outbound import Outbound
-from recado.worker.parking import Parking
-from recado.worker.pause import Pause
-from recado.worker.progress import Progress
-from recado.worker.pulse import Pulse
-from recado.worker.readiness import reasons_not_ready
 from recado.worker.rebalance import Rebalance
-from recado.worker.returns import Returns
-from recado.worker.runner import Runner
+from recado.worker.reporting.audit import Audit
+from recado.worker.reporting.health import Reason
+from recado.worker.reporting.oldest import AtWork, Oldest
+from recado.worker.reporting.progress import Progress
+from recado.worker.reporting.pulse import Pulse
+from recado.worker.reporting.readiness import reasons_not_ready
 from recado.worker.settlement import Settlement
 from recado.worker.share import MOST_PER_THREAD, ShareLoop
 from recado.worker.stop import StopRequest
-from recado.worker.sweep import Sweep
-from recado.worker.transactions import Transactions
+from recado.worker.ways.ahead import Ahead
+from recado.worker.ways.exit_topics import ExitTopics
+from recado.worker.ways.exits import Exits
+from recado.worker.ways.leaving import Leaving
+from recado.worker.ways.outbound import Outbound
+from recado.worker.ways.parking import Parking
+from recado.worker.ways.returns import Returns
+from recado.worker.ways.sweep import Sweep
+from recado.worker.ways.transactions import Transactions
 
 __all__ = ["Engine", "assemble"]
 
@@ -128,7 +128,8 @@ class Engine:
 
     def reasons_not_ready(self) -> list[Reason]:
         """Why it is not ready now (any thread)."""
-        return reasons_not_ready(self.consumer, self.holdings, self.stop, self.guards, self.pauses, self.audit)
+        ends = self.stop.requested or self.holdings.draining
+        return reasons_not_ready(self.consumer, self.holdings, self.guards, self.pauses, self.audit, ends=ends)
 
 
 @dataclass(frozen=True, slots=True)

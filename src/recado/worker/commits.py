@@ -8,9 +8,9 @@ from recado.kafka.abstract import Committed, Consumer
 from recado.outcomes.offset_commits import OffsetCommits, Tracked
 from recado.record import TopicPartition
 from recado.telemetry.metrics import WORKER_COMMITS
-from recado.worker.epoch import Epoch
-from recado.worker.holdings import Holdings
-from recado.worker.transactions import Transactions
+from recado.worker.handling.holdings import Holdings
+from recado.worker.partition.epoch import Epoch
+from recado.worker.ways.transactions import Transactions
 
 __all__ = ["Commits"]
 

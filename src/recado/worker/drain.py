@@ -12,9 +12,9 @@ import structlog
 from recado.errors import RecadoError
 from recado.kafka.abstract import Consumer
 from recado.worker.commits import Commits
-from recado.worker.epoch import Epoch
-from recado.worker.flow import Flow
-from recado.worker.holdings import Holdings
+from recado.worker.handling.flow import Flow
+from recado.worker.handling.holdings import Holdings
+from recado.worker.partition.epoch import Epoch
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 

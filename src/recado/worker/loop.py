@@ -14,21 +14,21 @@ from recado.outcomes.resume import take_in
 from recado.record import TopicPartition
 from recado.telemetry.metrics import WORKER_IN_FLIGHT, WORKER_RECORDS
 from recado.worker.commits import Commits
-from recado.worker.delays import Delays
-from recado.worker.epoch import Epoch
-from recado.worker.flow import Flow
-from recado.worker.guard import Guard
-from recado.worker.holdings import Holdings
-from recado.worker.oldest import Oldest
-from recado.worker.parking import Parking
-from recado.worker.pause import Pause
-from recado.worker.progress import Progress
-from recado.worker.pulse import Pulse
+from recado.worker.handling.delays import Delays
+from recado.worker.handling.flow import Flow
+from recado.worker.handling.guard import Guard
+from recado.worker.handling.holdings import Holdings
+from recado.worker.handling.pause import Pause
+from recado.worker.partition.epoch import Epoch
+from recado.worker.partition.returned import Returned
 from recado.worker.rebalance import Rebalance
-from recado.worker.returned import Returned
+from recado.worker.reporting.oldest import Oldest
+from recado.worker.reporting.progress import Progress
+from recado.worker.reporting.pulse import Pulse
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
-from recado.worker.sweep import Sweep
+from recado.worker.ways.parking import Parking
+from recado.worker.ways.sweep import Sweep
 
 __all__ = ["Loop"]
 

@@ -10,10 +10,10 @@ import structlog
 from recado.kafka.abstract import Committed
 from recado.record import TopicPartition
 from recado.worker.commits import Commits
-from recado.worker.epoch import Epoch
-from recado.worker.flow import Flow
-from recado.worker.holdings import Holdings
-from recado.worker.pulse import Pulse
+from recado.worker.handling.flow import Flow
+from recado.worker.handling.holdings import Holdings
+from recado.worker.partition.epoch import Epoch
+from recado.worker.reporting.pulse import Pulse
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 

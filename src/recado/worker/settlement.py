@@ -16,18 +16,18 @@ from recado.outcomes.history import failure_of
 from recado.outcomes.outcome import Dead, Outcome, RetryAfter, Stopped
 from recado.outcomes.signals import AlreadyDone, Reject, Retry
 from recado.telemetry.metrics import WORKER_ATTEMPTS, WORKER_LATE, WORKER_RECORDS, WORKER_SECONDS
-from recado.worker.accepted import accepted_ms
-from recado.worker.delays import Delays
-from recado.worker.done_times import DoneTimes, note_done
-from recado.worker.epoch import Epoch, Stop
-from recado.worker.exits import Exits
-from recado.worker.holdings import Holdings
-from recado.worker.leaving import Leaving, go_on
-from recado.worker.outbound import Outbound, Refused
-from recado.worker.pause import Pause
-from recado.worker.returned import Returned, origin_of
-from recado.worker.run import Run
-from recado.worker.runner import Runner
+from recado.worker.handling.delays import Delays
+from recado.worker.handling.holdings import Holdings
+from recado.worker.handling.pause import Pause
+from recado.worker.handling.run import Run
+from recado.worker.handling.runner import Runner
+from recado.worker.partition.accepted import accepted_ms
+from recado.worker.partition.done_times import DoneTimes, note_done
+from recado.worker.partition.epoch import Epoch, Stop
+from recado.worker.partition.returned import Returned, origin_of
+from recado.worker.ways.exits import Exits
+from recado.worker.ways.leaving import Leaving, go_on
+from recado.worker.ways.outbound import Outbound, Refused
 
 __all__ = ["Settlement"]
 

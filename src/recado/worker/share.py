@@ -13,13 +13,13 @@ from recado.errors import RecadoError
 from recado.kafka.abstract import Message
 from recado.kafka.lending import ShareConsumer, ShareMessage, Verdict
 from recado.record import TopicPartition
-from recado.worker.delays import Delays
 from recado.worker.drain import LEAVE_S, Remaining, within
-from recado.worker.epoch import Epoch
-from recado.worker.guard import Guard
-from recado.worker.holdings import Holdings
-from recado.worker.oldest import Oldest
-from recado.worker.pulse import Pulse
+from recado.worker.handling.delays import Delays
+from recado.worker.handling.guard import Guard
+from recado.worker.handling.holdings import Holdings
+from recado.worker.partition.epoch import Epoch
+from recado.worker.reporting.oldest import Oldest
+from recado.worker.reporting.pulse import Pulse
 from recado.worker.settlement import Settlement
 from recado.worker.stop import StopRequest
 

@@ -29,16 +29,16 @@ from recado.outcomes.outcome import Outcome
 from recado.record import Record
 from recado.settings import GROUP_RULE, Settings, from_process, is_group_name
 from recado.telemetry import logs
-from recado.worker.apart import CoordinatorApart
 from recado.worker.assembly import Engine, Parts, assemble, assemble_share, most_at_once
-from recado.worker.crew import crew_of
 from recado.worker.drain import Remaining
 from recado.worker.ending import EXIT_S, end_within
-from recado.worker.exposure import expose
-from recado.worker.handlers import ENGINES, Handlers, declare
-from recado.worker.health import HealthPort
+from recado.worker.handling.crew import crew_of
+from recado.worker.handling.handlers import ENGINES, Handlers, declare
+from recado.worker.handling.trial import try_once
+from recado.worker.reporting.apart import CoordinatorApart
+from recado.worker.reporting.exposure import expose
+from recado.worker.reporting.health import HealthPort
 from recado.worker.stop import StopRequest
-from recado.worker.trial import try_once
 
 __all__ = ["Worker"]
 

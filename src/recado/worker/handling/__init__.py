@@ -1,0 +1,1 @@
+"""Handlers and their hands: which records go side by side, in threads, tasks or processes, how much at once."""

@@ -1,0 +1,1 @@
+"""One stay of one partition with this member: how far it is, and what its records were before."""

@@ -1,0 +1,1 @@
+"""What a running worker tells of itself: health, metrics, what stands still and why."""
