@@ -9,6 +9,7 @@ import pytest
 
 import recado.cli.where as cli_where
 from recado.cli.status_line import StatusLine
+from recado.errors import KafkaUnreachable
 from recado.kafka.groups import GroupLag
 from recado.kafka.memory import MemoryMessage
 from recado.outcomes.dead_letter import cause_of, dead_letter
@@ -268,6 +269,24 @@ def test_follow_goes_on_while_a_group_is_at_it_and_not_for_one_that_never_comes(
 
     assert looks("retrying", "in progress", "done") == 3
     assert looks("delivered") == 1
+
+
+def test_follow_waits_where_kafka_does_not_answer_for_a_while_and_says_so_once(monkeypatch, capsys):
+    monkeypatch.setattr(cli_where, "AGAIN_S", 0)
+    found = [Whereabouts(id="i", topic=TOPIC, state=state) for state in ("in progress", "done")]
+    looks = iter([found[0], KafkaUnreachable("No broker answers."), KafkaUnreachable("No broker answers."), found[1]])
+
+    def look(progress) -> Whereabouts:
+        if isinstance(answer := next(looks), Exception):
+            raise answer
+        return answer
+
+    with StatusLine() as line:
+        assert list(cli_where._answers(look, line, follow=True)) == found
+        assert capsys.readouterr().err.count("Going on when Kafka answers again") == 1
+        looks = iter([KafkaUnreachable("No broker answers.")])
+        with pytest.raises(KafkaUnreachable):
+            list(cli_where._answers(look, line, follow=True))
 
 
 @pytest.mark.parametrize("topic", ["t" * 300, "a b", ""])

@@ -105,9 +105,20 @@ def _asked(
 
 
 def _answers(asked: Callable[[Progress], Whereabouts], line: StatusLine, *, follow: bool) -> Iterator[Whereabouts]:
+    found: Whereabouts | None = None
+    away = False
     while True:
-        found = asked(lambda read, total: line.show(f"{read:,} of {total:,} records read"))
-        yield found
+        try:
+            found = asked(lambda read, total: line.show(f"{read:,} of {total:,} records read"))
+            away = False
+            yield found
+        except KafkaUnreachable as error:
+            if found is None:
+                raise
+            if not away:
+                line.clear()
+                click.echo(f"recado: {error} Going on when Kafka answers again.", err=True)
+            away = True
         if not follow or not _goes_on(found):
             return
         try:
