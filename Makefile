@@ -26,7 +26,7 @@ test: $(VENV)/.dev ## Run every test, on Kafka 4.3.1 and on 3.9.1 (about a quart
 	$(BIN)/python -m pytest tests/torture
 	RECADO_KAFKA_VERSION=3.9.1 $(BIN)/python -m pytest $(BESIDE) tests/contract/test_[cp]*.py tests/integration
 
-test-fast: $(VENV)/.dev ## Run the tests that need no Kafka (seconds).
+test-fast: $(VENV)/.dev ## Run the tests that need no Kafka (one or two minutes).
 	$(BIN)/python -m pytest $(BESIDE) tests/unit
 
 torture: $(VENV)/.dev ## Faults under load for an hour, on three brokers.
