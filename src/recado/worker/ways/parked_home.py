@@ -69,7 +69,7 @@ class Home:
     def line(self, key: bytes) -> Line | None:
         """The line of a key; None where nothing is parked of it, as far as is known."""
         if key in self.unread:
-            self.lines[key] = line = Line()
+            line = self.lines.setdefault(key, Line())
             for first in self.unread.pop(key):
                 line.send(first)
         return self.lines.get(key)
